@@ -1,0 +1,1 @@
+"""The processes of Pumpwatch, one package each."""
