@@ -1,0 +1,391 @@
+"""Who is told next of an alert, through which channel, when and why; and if nobody is, why not.
+
+One function, `plan`, looks at an alert as it stands, at how far its ladder was climbed, and at the clock. Asking again
+changes nothing until something is due, so a notifier may be killed and restarted at any point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, time, timedelta, tzinfo
+from enum import StrEnum
+from typing import Final
+
+from streams.domain.alert import Priority
+
+
+class Ladder(StrEnum):
+    """How an alert climbs through the people (rules_catalogue.md A.5)."""
+
+    HIGH = "H"
+    MEDIUM = "M"
+    LOW = "L"
+    NONE = "none"
+
+
+class Role(StrEnum):
+    """A person's place on the ladders."""
+
+    PRIMARY = "primary"
+    BACKUP = "backup"
+    PHYSICIAN = "physician"
+    SITE_LEAD = "site_lead"
+
+
+class Channel(StrEnum):
+    """How a person is reached; the worklist is shown on the care-team page and reaches nobody by itself."""
+
+    EMAIL = "email"
+    WEBHOOK = "webhook"
+    WORKLIST = "worklist"
+
+
+class Cause(StrEnum):
+    """Why somebody is told."""
+
+    STEP_DUE = "step_due"
+    STEP_FAILED = "step_failed"
+    UNCONFIRMED = "unconfirmed"
+    PHYSICIAN_BY = "physician_by"
+
+
+class Silence(StrEnum):
+    """Why nobody is told now."""
+
+    RETRACTED = "retracted"
+    CLOSED = "closed"
+    CLEARED = "cleared"
+    INFO_ONLY = "info_only"
+    NO_LADDER = "no_ladder"
+    CONFIRMED = "confirmed"
+    CHILD_OF = "child_of"
+    STEPS_DONE = "steps_done"
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A person on the roster of the alert's site; ``channels`` in the order in which they are tried."""
+
+    person: str
+    role: Role
+    channels: tuple[Channel, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An alert as escalation sees it. All times are service time, aware UTC.
+
+    ``parent_priority`` is that of its parent while the parent is open. ``time_to_harm`` is the patient's non-delivery
+    budget; None means unknown, which counts as urgent.
+    """
+
+    ladder: Ladder
+    priority: Priority
+    raised_at: datetime
+    active: bool
+    latched: bool
+    open: bool = True
+    retracted: bool = False
+    confirmed_at: datetime | None = None
+    physician_by: datetime | None = None
+    parent_priority: Priority | None = None
+    high_risk: bool = True
+    time_to_harm: timedelta | None = None
+    zone: tzinfo = UTC
+
+    @property
+    def confirmed(self) -> bool:
+        """Whether a person took it since it was last raised; an older confirmation is void."""
+        return self.confirmed_at is not None and self.confirmed_at >= self.raised_at
+
+
+@dataclass(frozen=True, slots=True)
+class Climb:
+    """How far an alert has climbed. ``next_step_at`` is when to look again: None means when the alert changes."""
+
+    ladder: Ladder
+    started_at: datetime
+    next_step: int = 0
+    next_step_at: datetime | None = None
+    ended_at: datetime | None = None
+    ended_reason: Silence | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of earlier notifications.
+
+    ``last_step_at``: when the step before ``next_step`` was queued. ``last_step_failed``: all its channels failed.
+    ``physician_told_at``: when a notification by `Cause.PHYSICIAN_BY` was last queued.
+    """
+
+    last_step_at: datetime | None = None
+    last_step_failed: bool = False
+    physician_told_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """One notification to queue."""
+
+    step: int
+    person: str
+    channel: Channel
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The organisation's choices. ``quiet`` is the night (start, end) in site time; None: there is none."""
+
+    quiet: tuple[time, time] | None = (time(22), time(7))
+    urgent_within: timedelta = timedelta(hours=12)
+    hold_high: timedelta = timedelta(minutes=60)
+    hold_medium: timedelta = timedelta(hours=8)
+    hold_low_working_days: int = 3
+    repeat_every: timedelta = timedelta(minutes=30)
+    repeat_after_failure: timedelta = timedelta(minutes=5)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The climb to store, the notifications to queue with it, and whether the alert must be raised again.
+
+    ``silence`` is set when nobody is being told, and says why.
+    """
+
+    climb: Climb
+    due: tuple[Due, ...] = ()
+    silence: Silence | None = None
+    re_raise: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Rung:
+    after: timedelta
+    roles: tuple[Role, ...]
+    every_channel: bool = True
+    worklist: bool = False
+    working_days: int = 0
+
+
+NOBODY: Final = ""
+"""The person of a worklist entry: it is for everyone who works the list."""
+PHYSICIAN_STEP: Final = 3
+RE_RAISE_RETRY: Final = timedelta(minutes=1)
+
+_HIGH: Final = (
+    _Rung(timedelta(0), (Role.PRIMARY,), every_channel=False),
+    _Rung(timedelta(minutes=5), (Role.PRIMARY,)),
+    _Rung(timedelta(minutes=10), (Role.BACKUP,)),
+    _Rung(timedelta(minutes=20), (Role.PHYSICIAN,)),
+    _Rung(timedelta(minutes=30), tuple(Role), worklist=True),
+)
+_MEDIUM: Final = (
+    _Rung(timedelta(0), (Role.PRIMARY,), every_channel=False, worklist=True),
+    _Rung(timedelta(minutes=60), (Role.PRIMARY,)),
+    _Rung(timedelta(hours=4), (Role.BACKUP,)),
+)
+_MEDIUM_HIGH_RISK: Final = _MEDIUM + tuple(replace(rung, after=timedelta(hours=8) + rung.after) for rung in _HIGH)
+_LOW: Final = (
+    _Rung(timedelta(0), (), worklist=True),
+    _Rung(timedelta(0), (Role.PRIMARY,), every_channel=False, worklist=True, working_days=3),
+    _Rung(timedelta(0), (Role.SITE_LEAD,), every_channel=False, working_days=5),
+)
+
+
+def plan(
+    case: Case, climb: Climb | None, roster: Sequence[Contact], sent: Sent, policy: Policy, now: datetime
+) -> Decision:
+    """Decide who is told now and when to look again.
+
+    Deterministic, and idempotent once the returned climb and notifications are stored together. Steps that became due
+    while nobody looked all fire now: none is skipped, and none fires twice.
+
+    Args:
+        case: The alert as it stands.
+        climb: As last stored, or None for an alert that is news.
+        roster: Everyone who may be told about alerts of this site.
+        sent: What became of the last step's notifications.
+        policy: Holds, quiet hours and repeats.
+        now: Service time, aware UTC. A clock behind ``case.raised_at`` is taken as that.
+    """
+    now = max(now, case.raised_at)
+    told = _physician(case, roster, sent, now)
+    if silence := _silence(case):
+        return _rest(case, climb, silence, told, policy, now)
+    if climb is None or not _continues(case, climb):
+        climb, begun = _start(case, climb, policy, now)
+        sent = Sent()
+    elif climb.ended_reason is Silence.STEPS_DONE:
+        return _rest(case, climb, Silence.STEPS_DONE, told, policy, now)
+    else:
+        begun = ()
+    climb, due = _advance(case, climb, roster, sent, policy, now)
+    if climb.next_step_at is None:
+        return _rest(case, climb, Silence.STEPS_DONE, (*told, *begun, *due), policy, now)
+    return Decision(climb, (*told, *begun, *due))
+
+
+def _silence(case: Case) -> Silence | None:
+    """The first reason, strongest first, why the ladder must not be climbed."""
+    reasons = (
+        (case.retracted, Silence.RETRACTED),
+        (not case.open, Silence.CLOSED),
+        (not case.active and not case.latched, Silence.CLEARED),
+        (case.priority is Priority.INFO, Silence.INFO_ONLY),
+        (case.ladder is Ladder.NONE, Silence.NO_LADDER),
+        (case.confirmed, Silence.CONFIRMED),
+        (case.parent_priority is not None and case.parent_priority.rank >= case.priority.rank, Silence.CHILD_OF),
+    )
+    return next((silence for holds, silence in reasons if holds), None)
+
+
+def _rest(
+    case: Case, climb: Climb | None, silence: Silence, due: tuple[Due, ...], policy: Policy, now: datetime
+) -> Decision:
+    """Nobody climbs; still watch the two deadlines that a confirmation does not stop."""
+    climb = climb or Climb(case.ladder, case.raised_at)
+    same = climb.ended_reason is silence and climb.ended_at is not None
+    held_until = _hold_ends(case, policy) if silence is Silence.CONFIRMED and case.active else None
+    re_raise = held_until is not None and held_until <= now
+    wakes = [now + RE_RAISE_RETRY if re_raise else held_until, _physician_wakes(case, silence, now)]
+    rested = replace(
+        climb,
+        next_step_at=min((wake for wake in wakes if wake), default=None),
+        ended_at=climb.ended_at if same else now,
+        ended_reason=silence,
+    )
+    return Decision(rested, due, silence, re_raise)
+
+
+def _hold_ends(case: Case, policy: Policy) -> datetime | None:
+    """When a confirmation has been held long enough without the condition ending (rules_catalogue.md A.3)."""
+    if case.confirmed_at is None:
+        return None
+    if case.priority is Priority.HIGH:
+        return case.confirmed_at + policy.hold_high
+    if case.priority is Priority.MEDIUM:
+        return case.confirmed_at + policy.hold_medium
+    return _working_days_after(case.confirmed_at, policy.hold_low_working_days, case.zone)
+
+
+def _physician_concerned(silence: Silence | None) -> bool:
+    return silence not in (Silence.RETRACTED, Silence.CLOSED, Silence.CLEARED)
+
+
+def _physician_wakes(case: Case, silence: Silence | None, now: datetime) -> datetime | None:
+    if case.physician_by is None or case.physician_by <= now or not _physician_concerned(silence):
+        return None
+    return case.physician_by
+
+
+def _physician(case: Case, roster: Sequence[Contact], sent: Sent, now: datetime) -> tuple[Due, ...]:
+    """The physician on call, once the deadline that no confirmation moves has passed; everyone if there is none."""
+    deadline = case.physician_by
+    if deadline is None or deadline > now or not _physician_concerned(_silence(case)):
+        return ()
+    if sent.physician_told_at is not None and sent.physician_told_at >= deadline:
+        return ()
+    for roles in ((Role.PHYSICIAN,), tuple(Role)):
+        if due := tuple(_pages(PHYSICIAN_STEP, roles, roster, Cause.PHYSICIAN_BY, every_channel=True)):
+            return due
+    return (Due(PHYSICIAN_STEP, NOBODY, Channel.WORKLIST, Cause.PHYSICIAN_BY),)
+
+
+def _continues(case: Case, climb: Climb) -> bool:
+    """Whether the stored climb is still about the same raising of the alert."""
+    if case.raised_at > climb.started_at or case.ladder is not climb.ladder:
+        return False
+    return climb.ended_at is None or climb.ended_reason is Silence.STEPS_DONE
+
+
+def _start(case: Case, climb: Climb | None, policy: Policy, now: datetime) -> tuple[Climb, tuple[Due, ...]]:
+    """A fresh climb, and the worklist entry that does not wait for the morning.
+
+    It counts from the raising, or from now when an alert that was silent for another reason (its parent closed, its
+    condition came back) needs people again.
+    """
+    news = climb is None or case.raised_at > climb.started_at
+    started_at = case.raised_at if news else now
+    first_at = _base(case, started_at, policy)
+    begun = (Due(0, NOBODY, Channel.WORKLIST, Cause.STEP_DUE),) if first_at > started_at else ()
+    return Climb(case.ladder, started_at, 0, first_at), begun
+
+
+def _base(case: Case, started_at: datetime, policy: Policy) -> datetime:
+    """When step 0 is due: at once, or in the morning for a MEDIUM that can wait."""
+    can_wait = case.time_to_harm is not None and case.time_to_harm >= policy.urgent_within
+    soon = case.physician_by is not None and case.physician_by - started_at < policy.urgent_within
+    if case.ladder is not Ladder.MEDIUM or policy.quiet is None or not can_wait or soon:
+        return started_at
+    night, morning = policy.quiet
+    local = started_at.astimezone(case.zone)
+    at = local.time()
+    if not (night <= at or at < morning if night > morning else night <= at < morning):
+        return started_at
+    day = local.date() + timedelta(days=1 if at >= morning else 0)
+    return datetime.combine(day, morning, case.zone).astimezone(UTC)
+
+
+def _rungs(case: Case) -> tuple[tuple[_Rung, ...], bool]:
+    """The ladder's rungs, and whether its last one repeats until a person confirms."""
+    if case.ladder is Ladder.HIGH:
+        return _HIGH, True
+    if case.ladder is Ladder.MEDIUM:
+        return (_MEDIUM_HIGH_RISK, True) if case.high_risk else (_MEDIUM, False)
+    return _LOW, False
+
+
+def _advance(
+    case: Case, climb: Climb, roster: Sequence[Contact], sent: Sent, policy: Policy, now: datetime
+) -> tuple[Climb, list[Due]]:
+    """Fire every step that is due; a step that failed or finds nobody hands on to the next at once (SYS-02)."""
+    rungs, _ = _rungs(case)
+    listed = _base(case, climb.started_at, policy) > climb.started_at
+    due: list[Due] = []
+    while (at := _step_at(case, climb, sent, policy, now)) is not None and at <= now:
+        step, failed = climb.next_step, sent.last_step_failed
+        rung = rungs[min(step, len(rungs) - 1)]
+        cause = Cause.UNCONFIRMED if step >= len(rungs) else Cause.STEP_FAILED if failed else Cause.STEP_DUE
+        fired = list(_pages(step, rung.roles, roster, cause, every_channel=rung.every_channel))
+        sent = Sent(last_step_at=now, last_step_failed=bool(rung.roles) and not fired)
+        due.extend(fired)
+        if rung.worklist and not (step == 0 and listed):
+            due.append(Due(step, NOBODY, Channel.WORKLIST, cause))
+        climb = replace(climb, next_step=step + 1)
+    wakes = (at, _physician_wakes(case, None, now)) if at else ()
+    return replace(climb, next_step_at=min((wake for wake in wakes if wake), default=None)), due
+
+
+def _step_at(case: Case, climb: Climb, sent: Sent, policy: Policy, now: datetime) -> datetime | None:
+    """When the next step is due; None when the ladder has no more. It never rests on ``climb.next_step_at``."""
+    rungs, repeats = _rungs(case)
+    if climb.next_step >= len(rungs):
+        wait = policy.repeat_after_failure if sent.last_step_failed else policy.repeat_every
+        return (sent.last_step_at or now - wait) + wait if repeats else None
+    if sent.last_step_failed:
+        return now
+    rung = rungs[climb.next_step]
+    base = _base(case, climb.started_at, policy)
+    return _working_days_after(base, rung.working_days, case.zone) + rung.after
+
+
+def _pages(
+    step: int, roles: Iterable[Role], roster: Sequence[Contact], cause: Cause, *, every_channel: bool
+) -> Iterator[Due]:
+    wanted = frozenset(roles)
+    for contact in roster:
+        if contact.role in wanted:
+            for channel in contact.channels if every_channel else contact.channels[:1]:
+                yield Due(step, contact.person, channel, cause)
+
+
+def _working_days_after(moment: datetime, days: int, zone: tzinfo) -> datetime:
+    """The same local time ``days`` working days (Monday to Friday) later; 0 is the moment itself."""
+    local = moment.astimezone(zone)
+    while days > 0:
+        local += timedelta(days=1)
+        days -= local.weekday() < 5
+    return local.astimezone(UTC)

@@ -1,0 +1,490 @@
+"""Escalation: who is told when, and that no page is lost, repeated or silently ended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streams.domain.alert import Priority
+from streams.domain.escalation import (
+    NOBODY,
+    Case,
+    Cause,
+    Channel,
+    Climb,
+    Contact,
+    Decision,
+    Due,
+    Ladder,
+    Policy,
+    Role,
+    Sent,
+    Silence,
+    plan,
+)
+
+NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)  # a Tuesday
+POLICY = Policy()
+BOTH = (Channel.EMAIL, Channel.WEBHOOK)
+ROSTER = (
+    Contact("ada", Role.PRIMARY, BOTH),
+    Contact("ben", Role.BACKUP, BOTH),
+    Contact("cleo", Role.PHYSICIAN, (Channel.EMAIL,)),
+    Contact("dora", Role.SITE_LEAD, (Channel.WEBHOOK,)),
+)
+HIGH = Case(Ladder.HIGH, Priority.HIGH, NOON, active=True, latched=True)
+MEDIUM = Case(Ladder.MEDIUM, Priority.MEDIUM, NOON, active=True, latched=False)
+LOW = Case(Ladder.LOW, Priority.LOW, NOON, active=True, latched=False)
+
+
+def minutes(count: float) -> timedelta:
+    """A duration."""
+    return timedelta(minutes=count)
+
+
+class Notifier:
+    """Plays the shell: stores the climb and what was queued, and asks again."""
+
+    def __init__(self, case: Case, roster: Sequence[Contact] = ROSTER, policy: Policy = POLICY) -> None:
+        self.case, self.roster, self.policy = case, roster, policy
+        self.climb: Climb | None = None
+        self.queued: list[tuple[datetime, Due]] = []
+        self.broken: set[Channel] = set()
+        self.re_raised: list[datetime] = []
+
+    def look(self, now: datetime) -> Decision:
+        """Ask once, at a moment."""
+        decision = plan(self.case, self.climb, self.roster, self._sent(), self.policy, now)
+        self.climb = decision.climb
+        self.queued += [(max(now, self.case.raised_at), due) for due in decision.due]
+        if decision.re_raise:
+            self.re_raised.append(now)
+        return decision
+
+    def run(self, until: datetime, every: timedelta = timedelta(seconds=30)) -> None:
+        """Look at regular moments, the last one included."""
+        now = self.case.raised_at
+        while now < until:
+            self.look(now)
+            now += every
+        self.look(until)
+
+    def steps(self) -> list[tuple[timedelta, int]]:
+        """When each step was queued, counted from the raising, without its people."""
+        return sorted({(at - self.case.raised_at, due.step) for at, due in self.queued})
+
+    def told(self) -> set[str]:
+        """Everyone who was told through a channel that works."""
+        return {due.person for _, due in self.queued if due.channel not in {*self.broken, Channel.WORKLIST}}
+
+    def _sent(self) -> Sent:
+        climb = self.climb
+        last = [
+            (at, due)
+            for at, due in self.queued
+            if climb and at >= climb.started_at and due.step == climb.next_step - 1 and due.cause != Cause.PHYSICIAN_BY
+        ]
+        pages = [due for _, due in last if due.channel is not Channel.WORKLIST]
+        physician = [at for at, due in self.queued if due.cause is Cause.PHYSICIAN_BY]
+        return Sent(
+            last_step_at=max((at for at, _ in last), default=None),
+            last_step_failed=bool(pages) and all(due.channel in self.broken for due in pages),
+            physician_told_at=max(physician, default=None),
+        )
+
+
+def test_an_unconfirmed_high_alert_climbs_by_the_catalogue() -> None:
+    """The vector of DLV-01: steps at 0, 5, 10, 20 and 30 minutes, then everyone each 30 minutes."""
+    notifier = Notifier(HIGH)
+
+    notifier.run(NOON + minutes(95))
+
+    assert notifier.steps() == [(minutes(at), step) for step, at in enumerate((0, 5, 10, 20, 30, 60, 90))]
+    assert {due.cause for at, due in notifier.queued if at > NOON + minutes(30)} == {Cause.UNCONFIRMED}
+
+
+def test_the_first_page_uses_one_channel_and_its_repeat_adds_the_second() -> None:
+    """Step 0 is the primary's first channel; step 1 is every channel of the primary."""
+    notifier = Notifier(HIGH)
+
+    notifier.run(NOON + minutes(5))
+
+    assert [(due.step, due.person, due.channel) for _, due in notifier.queued] == [
+        (0, "ada", Channel.EMAIL),
+        (1, "ada", Channel.EMAIL),
+        (1, "ada", Channel.WEBHOOK),
+    ]
+
+
+def test_the_last_step_reaches_everyone_and_asks_for_a_call() -> None:
+    """Step 4 tells the whole roster through every channel, and the worklist."""
+    notifier = Notifier(HIGH)
+
+    notifier.run(NOON + minutes(30))
+
+    assert {(due.person, due.channel) for _, due in notifier.queued if due.step == 4} == {
+        *((contact.person, channel) for contact in ROSTER for channel in contact.channels),
+        (NOBODY, Channel.WORKLIST),
+    }
+
+
+def test_a_medium_alert_climbs_to_the_high_ladder_for_a_high_risk_patient() -> None:
+    """Steps at 0, 60 min and 4 h; at 8 h the high ladder begins."""
+    notifier = Notifier(MEDIUM)
+
+    notifier.run(NOON + minutes(8 * 60 + 30), every=minutes(5))
+
+    offsets = (0, 60, 240, 480, 485, 490, 500, 510)
+    assert notifier.steps() == [(minutes(at), step) for step, at in enumerate(offsets)]
+
+
+def test_a_medium_alert_of_another_patient_ends_with_the_backup_and_says_so() -> None:
+    """Without high risk the ladder has no more steps after 4 h."""
+    notifier = Notifier(replace(MEDIUM, high_risk=False))
+
+    notifier.run(NOON + minutes(24 * 60), every=minutes(10))
+
+    assert [step for _, step in notifier.steps()] == [0, 1, 2]
+    assert notifier.climb is not None
+    assert notifier.climb.ended_reason is Silence.STEPS_DONE
+
+
+@pytest.mark.parametrize(
+    ("zone", "raised", "first_page"),
+    [
+        ("UTC", datetime(2026, 11, 3, 23, tzinfo=UTC), datetime(2026, 11, 4, 7, tzinfo=UTC)),
+        ("UTC", datetime(2026, 11, 4, 6, 59, tzinfo=UTC), datetime(2026, 11, 4, 7, tzinfo=UTC)),
+        ("UTC", datetime(2026, 11, 4, 7, tzinfo=UTC), datetime(2026, 11, 4, 7, tzinfo=UTC)),
+        ("Europe/Berlin", datetime(2026, 3, 28, 22, tzinfo=UTC), datetime(2026, 3, 29, 5, tzinfo=UTC)),
+        ("America/New_York", datetime(2026, 11, 1, 5, 30, tzinfo=UTC), datetime(2026, 11, 1, 12, tzinfo=UTC)),
+    ],
+)
+def test_a_medium_page_that_can_wait_comes_in_the_morning(zone: str, raised: datetime, first_page: datetime) -> None:
+    """At night only the worklist has it; 07:00 is site time, on the day the clocks change too."""
+    case = replace(MEDIUM, raised_at=raised, zone=ZoneInfo(zone), high_risk=False, time_to_harm=timedelta(hours=12))
+    notifier = Notifier(case)
+
+    notifier.run(raised + minutes(11 * 60), every=minutes(1))
+
+    assert (raised, Due(0, NOBODY, Channel.WORKLIST, Cause.STEP_DUE)) in notifier.queued
+    assert min(at for at, due in notifier.queued if due.channel is Channel.EMAIL) == first_page
+    assert len({due for _, due in notifier.queued}) == len(notifier.queued)
+
+
+@pytest.mark.parametrize(
+    "urgent",
+    [{"time_to_harm": timedelta(hours=6)}, {"time_to_harm": None}, {"physician_by": NOON + timedelta(hours=20)}],
+    ids=["soon", "unknown", "physician deadline"],
+)
+def test_a_medium_page_with_little_time_to_harm_never_waits(urgent: dict[str, timedelta]) -> None:
+    """Less than 12 h, or not known, pages at night as well."""
+    at_night = NOON + timedelta(hours=11)
+    case = replace(MEDIUM, raised_at=at_night, **{"time_to_harm": timedelta(hours=12), **urgent})
+    notifier = Notifier(case)
+
+    notifier.look(at_night)
+
+    assert Due(0, "ada", Channel.EMAIL, Cause.STEP_DUE) in [due for _, due in notifier.queued]
+
+
+def test_a_night_inside_one_day_and_no_night_at_all() -> None:
+    """Quiet hours need not cross midnight, and can be switched off."""
+    case = replace(MEDIUM, time_to_harm=timedelta(days=2))
+    siesta = Notifier(case, policy=replace(POLICY, quiet=(time(11), time(14))))
+    awake = Notifier(case, policy=replace(POLICY, quiet=None))
+
+    siesta.look(NOON)
+    awake.look(NOON)
+
+    assert siesta.climb is not None
+    assert siesta.climb.next_step_at == NOON + timedelta(hours=2)
+    assert awake.told() == {"ada"}
+
+
+def test_a_low_alert_is_reminded_of_after_working_days() -> None:
+    """Worklist now, a reminder after 3 working days and the lead after 5: the weekend does not count."""
+    notifier = Notifier(LOW)
+
+    notifier.run(NOON + timedelta(days=10), every=timedelta(hours=1))
+
+    assert notifier.steps() == [(timedelta(0), 0), (timedelta(days=3), 1), (timedelta(days=7), 2)]
+
+
+@pytest.mark.parametrize(
+    ("case", "why"),
+    [
+        (replace(HIGH, retracted=True, open=False), Silence.RETRACTED),
+        (replace(HIGH, open=False), Silence.CLOSED),
+        (replace(HIGH, active=False, latched=False), Silence.CLEARED),
+        (replace(HIGH, priority=Priority.INFO, ladder=Ladder.NONE), Silence.INFO_ONLY),
+        (replace(HIGH, ladder=Ladder.NONE), Silence.NO_LADDER),
+        (replace(HIGH, confirmed_at=NOON), Silence.CONFIRMED),
+        (replace(HIGH, parent_priority=Priority.HIGH), Silence.CHILD_OF),
+        (replace(MEDIUM, parent_priority=Priority.HIGH), Silence.CHILD_OF),
+    ],
+)
+def test_silence_has_a_reason(case: Case, why: Silence) -> None:
+    """Nobody is told, and the climb says why and since when."""
+    decision = plan(case, None, ROSTER, Sent(), POLICY, NOON)
+
+    assert decision.silence is why
+    assert decision.due == ()
+    assert (decision.climb.ended_at, decision.climb.ended_reason) == (NOON, why)
+
+
+def test_a_child_of_a_lesser_alert_pages_itself() -> None:
+    """Only a parent of at least the same priority speaks for its child."""
+    decision = plan(replace(HIGH, parent_priority=Priority.MEDIUM), None, ROSTER, Sent(), POLICY, NOON)
+
+    assert [due.person for due in decision.due] == ["ada"]
+
+
+def test_a_child_climbs_from_the_moment_its_parent_closes() -> None:
+    """Its steps count from then: nobody gets all of them at once."""
+    notifier = Notifier(replace(HIGH, parent_priority=Priority.HIGH))
+    notifier.look(NOON)
+    notifier.case = HIGH
+
+    notifier.look(NOON + minutes(45))
+    notifier.look(NOON + minutes(50))
+
+    assert notifier.steps() == [(minutes(45), 0), (minutes(50), 1)]
+
+
+def test_a_confirmation_older_than_the_raising_is_void() -> None:
+    """Who took the alert before it grew worse has not taken what it is now."""
+    decision = plan(replace(HIGH, confirmed_at=NOON - minutes(1)), None, ROSTER, Sent(), POLICY, NOON)
+
+    assert decision.silence is None
+
+
+def test_a_latched_alert_goes_on_until_confirmed_and_a_cleared_one_ends() -> None:
+    """The end of the condition stops the ladder only where it also closes the alert."""
+    latched, passing = Notifier(HIGH), Notifier(replace(HIGH, latched=False))
+    latched.look(NOON)
+    passing.look(NOON)
+
+    latched.case, passing.case = replace(HIGH, active=False), replace(HIGH, active=False, latched=False)
+    latched.run(NOON + minutes(10))
+    passing.run(NOON + minutes(10))
+
+    assert [step for _, step in latched.steps()] == [0, 1, 2]
+    assert [step for _, step in passing.steps()] == [0]
+
+
+def test_an_alert_that_comes_back_climbs_anew() -> None:
+    """A cleared alert whose condition returns starts again at step 0."""
+    notifier = Notifier(replace(HIGH, active=False, latched=False))
+    notifier.look(NOON)
+    notifier.case = replace(HIGH, latched=False)
+
+    notifier.look(NOON + minutes(25))
+
+    assert notifier.steps() == [(minutes(25), 0)]
+
+
+@pytest.mark.parametrize(
+    ("case", "held_for"),
+    [(HIGH, minutes(60)), (MEDIUM, timedelta(hours=8)), (LOW, timedelta(days=3))],
+    ids=["high", "medium", "low"],
+)
+def test_a_confirmed_alert_that_stays_true_is_raised_again(case: Case, held_for: timedelta) -> None:
+    """At the end of the hold exactly, and not before."""
+    notifier = Notifier(replace(case, confirmed_at=NOON))
+
+    early = notifier.look(NOON + held_for - timedelta(seconds=1))
+    late = notifier.look(NOON + held_for)
+
+    assert not early.re_raise
+    assert early.climb.next_step_at == NOON + held_for
+    assert late.re_raise
+    assert late.climb.next_step_at == NOON + held_for + minutes(1)
+
+
+def test_a_confirmed_alert_that_is_no_longer_true_rests() -> None:
+    """Latched and taken by a person: nothing more to say until it changes."""
+    decision = plan(replace(HIGH, active=False, confirmed_at=NOON), None, ROSTER, Sent(), POLICY, NOON + minutes(300))
+
+    assert not decision.re_raise
+    assert decision.climb.next_step_at is None
+
+
+def test_a_raise_restarts_the_ladder() -> None:
+    """Escalation, recurrence and re-raise begin at step 0, also after a confirmation."""
+    notifier = Notifier(HIGH)
+    notifier.run(NOON + minutes(10))
+    notifier.case = replace(HIGH, confirmed_at=NOON + minutes(11))
+    notifier.look(NOON + minutes(11))
+    raised = NOON + minutes(71)
+
+    notifier.case = replace(notifier.case, raised_at=raised)
+    decision = notifier.look(raised)
+
+    assert [due.step for due in decision.due] == [0]
+    assert decision.climb == Climb(Ladder.HIGH, raised, 1, raised + minutes(5))
+
+
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_the_physician_is_told_at_the_deadline_even_if_confirmed(confirmed: bool) -> None:
+    """Once, through every channel of the physician on call."""
+    case = replace(HIGH, physician_by=NOON + minutes(7), confirmed_at=NOON if confirmed else None)
+    notifier = Notifier(case)
+
+    notifier.run(NOON + minutes(19))
+
+    assert [(at, due) for at, due in notifier.queued if due.cause is Cause.PHYSICIAN_BY] == [
+        (NOON + minutes(7), Due(3, "cleo", Channel.EMAIL, Cause.PHYSICIAN_BY))
+    ]
+
+
+def test_the_climb_wakes_for_the_physician_deadline() -> None:
+    """The stored time to look again is never later than any deadline."""
+    case = replace(HIGH, physician_by=NOON + minutes(2))
+
+    assert plan(case, None, ROSTER, Sent(), POLICY, NOON).climb.next_step_at == NOON + minutes(2)
+    confirmed = replace(case, confirmed_at=NOON)
+    assert plan(confirmed, None, ROSTER, Sent(), POLICY, NOON).climb.next_step_at == NOON + minutes(2)
+
+
+def test_a_closed_alert_no_longer_needs_its_physician() -> None:
+    """The deadline ends with the alert."""
+    case = replace(HIGH, open=False, physician_by=NOON + minutes(2))
+
+    decision = plan(case, None, ROSTER, Sent(), POLICY, NOON + minutes(5))
+
+    assert decision.due == ()
+    assert decision.climb.next_step_at is None
+
+
+def test_without_a_physician_everyone_is_told_at_the_deadline() -> None:
+    """An empty place on the roster never swallows a page; an empty roster leaves it on the worklist."""
+    case = replace(HIGH, physician_by=NOON, confirmed_at=NOON)
+
+    others = plan(case, None, ROSTER[:2], Sent(), POLICY, NOON)
+    nobody = plan(case, None, (), Sent(), POLICY, NOON)
+
+    assert {due.person for due in others.due} == {"ada", "ben"}
+    assert nobody.due == (Due(3, NOBODY, Channel.WORKLIST, Cause.PHYSICIAN_BY),)
+
+
+def test_a_failed_step_hands_on_at_once() -> None:
+    """When every channel of a step fails, the next one does not wait for its time."""
+    notifier = Notifier(HIGH, roster=(replace(ROSTER[0], channels=(Channel.EMAIL,)), *ROSTER[1:]))
+    notifier.broken = {Channel.EMAIL}
+    notifier.look(NOON)
+
+    notifier.look(NOON + minutes(1))
+    decision = notifier.look(NOON + minutes(2))
+
+    assert [(due.step, due.cause) for due in decision.due] == [(2, Cause.STEP_FAILED)] * 2
+    assert notifier.told() == {"ben"}
+    assert notifier.look(NOON + minutes(3)).due == ()
+
+
+def test_an_empty_place_on_the_roster_hands_on_at_once() -> None:
+    """Nobody to tell counts as every channel failing."""
+    decision = plan(HIGH, None, ROSTER[2:], Sent(), POLICY, NOON)
+
+    assert [(due.step, due.person) for due in decision.due] == [(3, "cleo")]
+    assert decision.climb.next_step_at == NOON + minutes(30)
+
+
+def test_while_everything_fails_everyone_is_tried_each_five_minutes() -> None:
+    """An outage of the mail server ends in pages soon after it, not half an hour later."""
+    notifier = Notifier(HIGH)
+    notifier.broken = set(BOTH)
+
+    notifier.run(NOON + minutes(15), every=minutes(1))
+
+    assert [at for at, _ in notifier.steps()] == [minutes(at) for at in (0, 1, 2, 3, 4, 9, 14)]
+
+
+def test_a_lowered_priority_takes_the_lower_ladder() -> None:
+    """Late evidence that lowers an alert starts the gentler ladder from then."""
+    notifier = Notifier(HIGH)
+    notifier.run(NOON + minutes(10))
+    notifier.case = replace(HIGH, ladder=Ladder.MEDIUM, priority=Priority.MEDIUM)
+
+    decision = notifier.look(NOON + minutes(12))
+
+    assert decision.climb.ladder is Ladder.MEDIUM
+    assert decision.climb.next_step_at == NOON + minutes(72)
+
+
+MOMENTS = st.lists(st.integers(min_value=0, max_value=4 * 3600), max_size=30).map(sorted)
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(moments=MOMENTS)
+def test_however_often_it_is_looked_at_every_step_fires_once_and_none_is_skipped(moments: list[int]) -> None:
+    """A notifier that was dead for any stretches of time fires the same first five steps."""
+    notifier = Notifier(HIGH)
+    for seconds in [*moments, 4 * 3600]:
+        notifier.look(NOON + timedelta(seconds=seconds))
+
+    first = [due for _, due in notifier.queued if due.step <= 4]
+    steady = Notifier(HIGH)
+    steady.run(NOON + minutes(30))
+    assert first == [due for _, due in steady.queued]
+    steps = [due.step for _, due in notifier.queued]
+    assert steps == sorted(steps)
+    assert sorted(set(steps)) == list(range(max(steps) + 1))
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(moments=MOMENTS, roster=st.sets(st.sampled_from(ROSTER)).map(tuple))
+def test_a_high_alert_unconfirmed_for_30_minutes_has_reached_everyone(
+    moments: list[int], roster: tuple[Contact, ...]
+) -> None:
+    """Whatever the roster and whenever the notifier was alive before."""
+    notifier = Notifier(HIGH, roster=roster)
+    for seconds in moments:
+        if seconds < 30 * 60:
+            notifier.look(NOON + timedelta(seconds=seconds))
+
+    notifier.look(NOON + minutes(30))
+
+    assert notifier.told() == {contact.person for contact in roster}
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(confirmed_after=st.integers(min_value=0, max_value=7200), moments=MOMENTS)
+def test_nobody_is_told_after_a_confirmation(confirmed_after: int, moments: list[int]) -> None:
+    """From the confirmation until the hold ends the ladder is still, and then the alert is raised again."""
+    notifier = Notifier(HIGH)
+    confirmed_at = NOON + timedelta(seconds=confirmed_after)
+    for seconds in moments:
+        now = NOON + timedelta(seconds=seconds)
+        notifier.case = replace(HIGH, confirmed_at=confirmed_at if now >= confirmed_at else None)
+        notifier.look(now)
+
+    assert all(at < confirmed_at for at, _ in notifier.queued)
+    assert all(at >= confirmed_at + minutes(60) for at in notifier.re_raised)
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(moments=MOMENTS)
+def test_an_open_unconfirmed_high_alert_always_has_a_next_moment(moments: list[int]) -> None:
+    """The high ladder never silently ends: the time to look again is set and never more than 30 minutes away."""
+    notifier = Notifier(HIGH)
+
+    for seconds in moments:
+        now = NOON + timedelta(seconds=seconds)
+        climb = notifier.look(now).climb
+
+        assert climb.ended_at is None
+        assert climb.next_step_at is not None
+        assert now < climb.next_step_at <= now + minutes(30)
+
+
+def test_a_clock_behind_the_raising_is_taken_as_the_raising() -> None:
+    """The worker's clock may be a little ahead of the notifier's."""
+    decision = plan(HIGH, None, ROSTER, Sent(), POLICY, NOON - minutes(1))
+
+    assert decision.climb.next_step == 1
