@@ -1,0 +1,236 @@
+"""What a report means for a pump's state: the delivery clock, the reservoir, the motor, the MRI.
+
+A report is unfolded into facts, each with its own event time: its events by ``at``, then its measurements (catalogue M.27).
+A fact that is older than what is already known of its signal changes nothing but history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from streams.domain.conditions.mri import HARD_END, declared_end, hard_end
+from streams.domain.profile import Therapy
+from streams.domain.telemetry import Alarm, EmiLevel, Event, EventType, InterrogationResult, Motor, Report
+from streams.domain.world import Mri, PumpState, Sample
+
+KEPT_ESTIMATES: Final = 5
+DELIVERY_ALARMS: Final = frozenset({Alarm.MOTOR_STALL, Alarm.RESERVOIR_EMPTY, Alarm.PUMP_STOPPED_48H})
+"""Alarms with which a turning motor is no evidence of delivery."""
+BEFORE_MRI: Final = timedelta(minutes=15)
+
+Fact = tuple[datetime, Callable[[PumpState, Therapy], PumpState]]
+
+
+def facts(state: PumpState, report: Report) -> list[Fact]:
+    """What the report says, oldest first, each with its event time and what it does to the state."""
+    told: list[Fact] = []
+    for event in sorted(report.events, key=lambda event: event.at or report.event_time):
+        at = event.at or report.event_time
+        told.append((at, partial(_happened, event=event, at=at, told_at=report.event_time)))
+        if event.type is EventType.STALL_STARTED and state.confirmed_at and state.confirmed_at > at:
+            # The stall is news, its end is not: the motor was already seen running since.
+            told.append((at, partial(_confirmed_again, at=state.confirmed_at)))
+    told.append((report.event_time, partial(_measured, report=report)))
+    return told
+
+
+def freeze(state: PumpState, at: datetime, interval: timedelta, *, until_refill: bool = False) -> PumpState:
+    """Stop counting delivery as confirmed at ``at``, and arm the non-delivery clock.
+
+    Delivery counts as confirmed up to ``at`` when the last evidence is at most two expected intervals older (M.1).
+    """
+    confirmed_at, frozen_at = state.confirmed_at, state.frozen_at
+    if confirmed_at is not None and confirmed_at > at and not until_refill:
+        return state
+    if frozen_at is None:
+        if confirmed_at is None or timedelta(0) < at - confirmed_at <= 2 * interval:
+            confirmed_at = at
+        frozen_at = at
+    return replace(
+        state,
+        confirmed_at=confirmed_at,
+        frozen_at=frozen_at,
+        needs_refill=state.needs_refill or until_refill,
+        armed_since=state.armed_since or at,
+    )
+
+
+def confirm(state: PumpState, at: datetime) -> PumpState:
+    """Take evidence at ``at`` that drug moves: it ends a stall, and unfreezes the clock where it is strong enough."""
+    if state.stalled_since is not None and at >= state.stalled_since:
+        state = replace(state, stalled_since=None, last_stall_ended_at=at)
+    if state.confirmed_at is not None and at < state.confirmed_at:
+        return state
+    if state.needs_refill:
+        if state.refilled_at is None or at < state.refilled_at or state.refilled_at < (state.frozen_at or at):
+            return state
+    elif state.frozen_at is not None and not _later(at, state):
+        return state
+    state = replace(state, confirmed_at=at, frozen_at=None, armed_since=None, needs_refill=False)
+    return _recovered(state, at)
+
+
+def _later(at: datetime, state: PumpState) -> bool:
+    """Whether evidence comes after the freeze; a motor running at the very start of an MRI says nothing about after."""
+    frozen_at = state.frozen_at
+    if frozen_at is None:
+        return True
+    by_mri = state.mri is not None and state.mri.start == frozen_at
+    return at > frozen_at if by_mri else at >= frozen_at
+
+
+def _recovered(state: PumpState, at: datetime) -> PumpState:
+    mri = state.mri
+    if mri is None or mri.recovered_at is not None:
+        return state
+    if mri.stalled_at is not None:
+        back = at > mri.stalled_at
+    elif mri.declared:
+        back = at > declared_end(mri)
+    else:
+        back = mri.last_seen_at is None or at > mri.last_seen_at
+    return replace(state, mri=replace(mri, recovered_at=at)) if back else state
+
+
+def stall(state: PumpState, at: datetime, interval: timedelta) -> PumpState:
+    """Note that the motor stands still although it should turn."""
+    if state.stalled_since is None:
+        state = replace(state, stalled_since=at)
+        mri = state.mri
+        if mri is not None:
+            latest = hard_end(mri) if mri.declared else mri.start + HARD_END
+            if mri.start - BEFORE_MRI <= at <= latest:
+                state = replace(state, mri=replace(mri, stalled_at=at, recovered_at=None))
+    return freeze(state, at, interval)
+
+
+def motor_expires_at(state: PumpState, interval: timedelta) -> datetime | None:
+    """When the last motor value stops counting because other telemetry goes on without it (catalogue M.2)."""
+    motor_at = state.motor_at
+    if motor_at is None or state.reported_at is None or state.reported_at <= motor_at or state.motor == Motor.UNKNOWN:
+        return None
+    return motor_at + max(3 * interval, timedelta(hours=1))
+
+
+def expire_motor_value(state: PumpState, at: datetime, interval: timedelta) -> PumpState:
+    """Let a left-out motor value become ``unknown`` at ``at``."""
+    return freeze(replace(state, motor=Motor.UNKNOWN.value), at, interval)
+
+
+def _confirmed_again(state: PumpState, therapy: Therapy, at: datetime) -> PumpState:
+    return confirm(state, at)
+
+
+def _happened(state: PumpState, therapy: Therapy, event: Event, at: datetime, told_at: datetime) -> PumpState:
+    match event.type:
+        case EventType.MRI_START:
+            return _mri_started(state, at, told_at, therapy)
+        case EventType.MRI_END:
+            return _mri_ended(state, at)
+        case EventType.STALL_STARTED:
+            return stall(state, at, therapy.interval)
+        case EventType.STALL_RECOVERED:
+            return confirm(state, at)
+        case EventType.REFILL:
+            level = Sample(min((event.residual_ml or 0.0) + (event.injected_ml or 0.0), 60.0), at)
+            return replace(state, refilled_at=at, estimated=(*state.estimated, level)[-KEPT_ESTIMATES:])
+        case EventType.INTERROGATION:
+            return _interrogated(state, therapy, event, at)
+        case _:
+            return state
+
+
+def _interrogated(state: PumpState, therapy: Therapy, event: Event, at: datetime) -> PumpState:
+    if event.result is InterrogationResult.RUNNING:
+        return confirm(state, at)
+    if event.result is InterrogationResult.STALLED:
+        return stall(state, at, therapy.interval)
+    if event.result in (InterrogationResult.STOPPED, InterrogationResult.TELEMETRY_MODE):
+        return freeze(state, at, therapy.interval)
+    return state
+
+
+def _mri_started(state: PumpState, at: datetime, told_at: datetime, therapy: Therapy) -> PumpState:
+    mri = state.mri
+    if mri is not None and mri.declared and mri.start >= at:
+        return state
+    stalled_at = state.stalled_since if state.stalled_since and state.stalled_since >= at - BEFORE_MRI else None
+    state = replace(state, mri=Mri(start=at, declared_at=told_at, stalled_at=stalled_at))
+    return state if therapy.valve_gated else freeze(state, at, therapy.interval)
+
+
+def _mri_ended(state: PumpState, at: datetime) -> PumpState:
+    mri = state.mri
+    if mri is None or not mri.declared or at < mri.start or (mri.ended_at is not None and mri.ended_at >= at):
+        return state
+    state = replace(state, mri=replace(mri, ended_at=at))
+    seen_running = state.confirmed_at is not None and state.frozen_at is None and state.stalled_since is None
+    return _recovered(state, state.confirmed_at) if seen_running and state.confirmed_at else state
+
+
+def _interference(state: PumpState, at: datetime, therapy: Therapy) -> PumpState:
+    """Undeclared MRI-level interference arms the recovery rules and withholds nothing (catalogue M.10)."""
+    mri = state.mri
+    if mri is not None and mri.declared and at <= hard_end(mri):
+        return state
+    if mri is not None and not mri.declared and mri.recovered_at is None and at - mri.start <= HARD_END:
+        return replace(state, mri=replace(mri, last_seen_at=at))
+    if mri is not None and at < mri.start:
+        return state
+    state = replace(state, mri=Mri(start=at, last_seen_at=at, stalled_at=state.stalled_since))
+    return freeze(state, at, therapy.interval)
+
+
+def _measured(state: PumpState, therapy: Therapy, report: Report) -> PumpState:
+    at = report.event_time
+    changes: dict[str, Any] = {}
+    if state.clock is None or at > state.clock:
+        changes["clock"] = at
+    if state.reported_at is None or at > state.reported_at:
+        changes["reported_at"] = at
+    rebooted = state.boot_id is not None and report.boot_id > state.boot_id
+    if state.boot_id is None or rebooted:
+        changes["boot_id"] = report.boot_id
+    if rebooted:
+        changes |= {"motor": None, "motor_at": None, "delivered_ml": None}
+    estimated = state.estimated
+    if report.reservoir_estimated_ml is not None and (not estimated or at >= estimated[-1].at):
+        changes["estimated"] = (*estimated, Sample(report.reservoir_estimated_ml, at))[-KEPT_ESTIMATES:]
+    measured = state.measured
+    if report.reservoir_measured_ml is not None and (measured is None or at >= measured.at):
+        changes["measured"] = Sample(report.reservoir_measured_ml, at)
+    if report.flow_programmed_ml_per_day is not None and "reported_at" in changes:
+        changes["flow_ml_per_day"] = report.flow_programmed_ml_per_day
+    if report.alarms is not None and (state.alarms_at is None or at >= state.alarms_at):
+        changes["alarms"] = report.alarms
+        changes["alarms_at"] = at
+    state = replace(state, **changes)
+    if report.emi is not None and report.emi.level is EmiLevel.MRI:
+        state = _interference(state, at, therapy)
+    return _motor(state, therapy, report)
+
+
+def _motor(state: PumpState, therapy: Therapy, report: Report) -> PumpState:
+    at, motor = report.event_time, report.motor
+    newest = state.motor_at is None or at >= state.motor_at
+    alarming = report.alarms is not None and not DELIVERY_ALARMS.isdisjoint(report.alarms)
+    if motor is not None and newest:
+        state = replace(state, motor=motor.value, motor_at=at)
+    delivered = report.volume_delivered_ml
+    moved = delivered is not None and state.delivered_ml is not None and delivered > state.delivered_ml
+    if delivered is not None:
+        state = replace(state, delivered_ml=delivered)
+    if motor is Motor.STALLED or (report.alarms is not None and Alarm.MOTOR_STALL in report.alarms):
+        return stall(state, at, therapy.interval) if newest else state
+    if not newest:
+        return state
+    if (motor is not None and motor is not Motor.RUNNING) or alarming:
+        return freeze(state, at, therapy.interval)
+    if motor is Motor.RUNNING or moved:
+        return confirm(state, at)
+    return state

@@ -1,0 +1,411 @@
+"""The whole path in two short functions: a report comes in, or time passes, and facts about alerts come out.
+
+Both are pure: the same arguments always give the same step, so history can be replayed, in tests, backtests and anger.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Final
+from uuid import UUID
+
+from msgspec.structs import replace
+
+from streams.domain.alert import AlertEvent, AlertEventKind, AlertRecord, Episode, Judged, Reason, match, publish, with_parents
+from streams.domain.evaluation import Fold, judge, resolved
+from streams.domain.profile import ProfileHistory
+from streams.domain.rule import Finding, Presence, Rule, RuleBook, View
+from streams.domain.telemetry import NORMAL_LEAD, PumpId, Received
+from streams.domain.world import (
+    LATENESS,
+    MAX_WINDOW_REPORTS,
+    Arrivals,
+    Folded,
+    Gap,
+    Resolution,
+    World,
+    give_up,
+    note_arrival,
+)
+
+NON_DELIVERY_RULE: Final = "DLV-09"
+
+
+class Disposition(StrEnum):
+    """What became of a report; also the outcome label of the metric that counts it."""
+
+    APPLIED = "applied"
+    LATE = "late"
+    DUPLICATE = "duplicate"
+    QUARANTINED_FUTURE = "quarantined_future"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The world afterwards and the facts to publish, oldest first."""
+
+    world: World
+    events: tuple[AlertEvent, ...]
+    disposition: Disposition = Disposition.APPLIED
+
+
+@dataclass(frozen=True, slots=True)
+class Hearing:
+    """When the service could hear pumps: from ``since`` (its last resume) on, everything accepted up to ``until``.
+
+    Both are service time. Silence counts only what lies between, so the service's own outage is never a pump's silence.
+    """
+
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveRefused:
+    """Why a person cannot close an alert now."""
+
+    reason: str
+
+
+def new_world(pump_id: str) -> World:
+    """A pump that nobody has heard of yet."""
+    return World(pump_id=PumpId(pump_id))
+
+
+def step(world: World, received: Received, profiles: ProfileHistory, rules: RuleBook, now: datetime) -> Step:
+    """Take one pump's world through one report.
+
+    Args:
+        world: The pump before the report.
+        received: A validated report of this pump, with the service time at which an edge took it.
+        profiles: The pump's profile versions.
+        rules: The rules in force.
+        now: Service time, aware UTC; the caller owns the clock.
+    """
+    report, arrived_at = received.report, received.received_at
+    if report.event_time > arrived_at + NORMAL_LEAD:
+        return Step(world, (), Disposition.QUARANTINED_FUTURE)
+    arrivals, booked = note_arrival(world.arrivals, report.boot_id, report.seq, arrived_at)
+    if booked == "seen":
+        return Step(world, (), Disposition.DUPLICATE)
+    heard = max(arrived_at, world.last_received_at or arrived_at)
+    window = world.window if booked in ("next", "late") and not world.window else _inserted(world.window, received)
+    world = replace(world, arrivals=arrivals, last_received_at=heard)
+    disposition = Disposition.APPLIED
+    if booked == "late":
+        disposition = Disposition.LATE
+        world, settled = _found_late(world, received, profiles, rules)
+    elif window:
+        world, settled = _refolded(replace(world, window=window), profiles, rules)
+    else:
+        world, settled = _appended(world, received, profiles, rules)
+    silence, forgotten = _heard(world, rules)
+    world = replace(world, silence=silence)
+    logged = any(event.at is not None for event in report.events)
+    disproved_by = Reason.LATE_LOG if logged else Reason.LATE_EVIDENCE
+    return _published(world, [*settled, *forgotten], profiles, rules, now, disposition, disproved_by)
+
+
+def tick(world: World, profiles: ProfileHistory, rules: RuleBook, now: datetime, hearing: Hearing) -> Step:
+    """Let time pass for one pump: deadlines fire, gaps are given up, and silence is judged.
+
+    Args:
+        world: The pump's world.
+        profiles: The pump's profile versions.
+        rules: The rules in force.
+        now: Service time, aware UTC.
+        hearing: What the service could hear; see `Hearing`.
+    """
+    settled: list[Episode] = []
+    heard_until = min(now, hearing.until)
+    arrivals = give_up(world.arrivals, heard_until)
+    if arrivals is not world.arrivals:
+        world, settled = _refolded(replace(world, arrivals=arrivals), profiles, rules)
+    world, forgotten = _silence(world, profiles, rules, Hearing(hearing.since, heard_until))
+    return _published(world, [*settled, *forgotten], profiles, rules, now, Disposition.APPLIED)
+
+
+def resolve(
+    world: World, profiles: ProfileHistory, rules: RuleBook, alert_id: UUID, now: datetime, actor: str
+) -> Step | ResolveRefused:
+    """Close an alert because a person says so.
+
+    A latched alert closes only when its condition has ended; one that clears by itself may be closed early, and then
+    stays quiet unless it worsens. The caller records the person's reason.
+
+    Args:
+        world: The pump's world.
+        profiles: The pump's profile versions.
+        rules: The rules in force.
+        alert_id: Which alert.
+        now: Service time of the decision, aware UTC.
+        actor: The person's id.
+    """
+    record = next((record for record in world.ledger if record.alert_id == alert_id), None)
+    if record is None or not record.open:
+        return ResolveRefused("the alert is not open any more")
+    rule = rules.get(record.rule_id)
+    if rule is not None and record.active and rule.latches(record.priority):
+        return ResolveRefused("the condition still holds; it can be confirmed, and resolved when it has ended")
+    resolution = Resolution(record.rule_id, now, actor)
+    silence = {
+        rule_id: resolved(track, resolution) if rule_id == record.rule_id and not track.closed else track
+        for rule_id, track in world.silence.items()
+    }
+    world = replace(world, silence=silence)
+    if world.window:
+        world, settled = _refolded(replace(world, resolutions=(*world.resolutions, resolution)), profiles, rules)
+    else:
+        fold = Fold(world.base, profiles, rules)
+        fold.resolve(resolution)
+        world, settled = replace(world, base=fold.folded), fold.log
+    return _published(world, settled, profiles, rules, now, Disposition.APPLIED)
+
+
+def _inserted(window: tuple[Received, ...], received: Received) -> tuple[Received, ...]:
+    report = received.report
+    key = (report.boot_id, report.seq)
+    place = bisect_left(window, key, key=lambda other: (other.report.boot_id, other.report.seq))
+    return (*window[:place], received, *window[place:])
+
+
+def _appended(
+    world: World, received: Received, profiles: ProfileHistory, rules: RuleBook
+) -> tuple[World, list[Episode]]:
+    """In order and nothing missing: the report joins the base for good."""
+    fold = Fold(world.base, profiles, rules)
+    fold.report(received.report)
+    return replace(world, base=fold.folded, tip=None, log=()), fold.log
+
+
+def _found_late(
+    world: World, received: Received, profiles: ProfileHistory, rules: RuleBook
+) -> tuple[World, list[Episode]]:
+    """Too late to change history's order: what it says still counts where nothing newer is known of the same signal."""
+    fold = Fold(world.base, profiles, rules)
+    fold.report(received.report, found_late=True)
+    world = replace(world, base=fold.folded)
+    if not world.window:
+        return world, fold.log
+    world, settled = _refolded(world, profiles, rules)
+    return world, [*fold.log, *settled]
+
+
+def _refolded(world: World, profiles: ProfileHistory, rules: RuleBook) -> tuple[World, list[Episode]]:
+    """Freeze what no report can precede any more, and fold the rest of the window on top of it."""
+    window, frozen_count = world.window, _frozen(world.window, world.arrivals)
+    fold = Fold(world.base, profiles, rules)
+    resolutions = _fold_window(fold, window[:frozen_count], world.resolutions)
+    rest = window[frozen_count:]
+    if not rest:
+        for resolution in resolutions:
+            fold.resolve(resolution)
+        resolutions = ()
+    base, settled = fold.folded, fold.log
+    fold = Fold(base, profiles, rules)
+    for resolution in _fold_window(fold, rest, resolutions):
+        fold.resolve(resolution)
+    tip = fold.folded if rest else None
+    world = replace(world, base=base, window=rest, resolutions=resolutions, tip=tip, log=tuple(fold.log))
+    return world, settled
+
+
+def _fold_window(
+    fold: Fold, window: tuple[Received, ...], resolutions: tuple[Resolution, ...]
+) -> tuple[Resolution, ...]:
+    """Fold reports with the resolutions that lie between them; returns those that come after the last report."""
+    waiting = list(resolutions)
+    for received in window:
+        while waiting and waiting[0].at < received.report.event_time:
+            fold.resolve(waiting.pop(0))
+        fold.report(received.report)
+    return tuple(waiting)
+
+
+def _frozen(window: tuple[Received, ...], arrivals: Arrivals) -> int:
+    """How many reports at the start of the window come before the first open gap, or overflow it."""
+    overflow = max(0, len(window) - MAX_WINDOW_REPORTS)
+    if not arrivals.gaps:
+        return len(window)
+    first: Gap = arrivals.gaps[0]
+    place = bisect_left(
+        window, (first.boot_id, first.first), key=lambda other: (other.report.boot_id, other.report.seq)
+    )
+    return max(place, overflow)
+
+
+def _heard(world: World, rules: RuleBook) -> tuple[dict[str, Episode], list[Episode]]:
+    """End the silences that a message ends: COM-01 by the message itself, DLV-09 only by confirmed delivery."""
+    if not world.silence or world.last_received_at is None:
+        return world.silence, []
+    state, heard_at = world.head.state, world.last_received_at
+    tracks, forgotten = dict(world.silence), []
+    for rule_id, track in world.silence.items():
+        finding = Finding(Presence.ABSENT, ended_at=heard_at)
+        if rule_id == NON_DELIVERY_RULE:
+            confirmed_at, before = state.confirmed_at, track.silent_since
+            moved = state.armed_since is None and confirmed_at and before and confirmed_at > before
+            finding = Finding(Presence.ABSENT if moved else Presence.NOT_EVALUABLE, ended_at=confirmed_at)
+        if (rule := rules.get(rule_id)) is not None:
+            forgotten.extend(_judged_silence(tracks, rule, finding, heard_at))
+    return tracks, forgotten
+
+
+def _judged_silence(tracks: dict[str, Episode], rule: Rule, finding: Finding, at: datetime) -> list[Episode]:
+    """Put the rule's newest episode of silence into ``tracks``; returns what it displaced."""
+    newest, displaced = judge(rule, tracks.pop(rule.id, None), finding, at)
+    if newest is not None:
+        tracks[rule.id] = newest
+    return [displaced] if displaced is not None else []
+
+
+def _silence(
+    world: World, profiles: ProfileHistory, rules: RuleBook, hearing: Hearing
+) -> tuple[World, list[Episode]]:
+    """Judge silence on service time, as far as the service could hear."""
+    if world.last_received_at is None:
+        return world, []
+    state, tracks = world.head.state, dict(world.silence)
+    heard_at = max(world.last_received_at, hearing.since)
+    view = View(state, profiles.therapy(hearing.until), world.head.tracks, hearing.until, heard_at)
+    forgotten: list[Episode] = []
+    for rule in rules.arrival_rules:
+        before = tracks.get(rule.id)
+        forgotten.extend(_judged_silence(tracks, rule, rule.condition(view, rule), hearing.until))
+        after = tracks.get(rule.id)
+        if after is not None and after is not before and after.silent_since is None:
+            tracks[rule.id] = replace(after, silent_since=state.confirmed_at)
+    return (replace(world, silence=tracks) if tracks != world.silence else world), forgotten
+
+
+def _published(
+    world: World,
+    settled: list[Episode],
+    profiles: ProfileHistory,
+    rules: RuleBook,
+    now: datetime,
+    disposition: Disposition,
+    disproved_by: Reason = Reason.LATE_EVIDENCE,
+) -> Step:
+    """Compare what is true now with what people were told, and say when to look again."""
+    view, log = _view(world, profiles, rules, now)
+    told = _episodes(view, [*settled, *world.log, *log], world.silence)
+    ledger: tuple[AlertRecord, ...] = world.ledger
+    events: tuple[AlertEvent, ...] = ()
+    if told or ledger:
+        ledger, events = _reconciled(world, told, settled, rules, disproved_by)
+    world = replace(world, ledger=ledger, next_wake_at=_next_wake_at(world, view, profiles, rules, now))
+    return Step(world, events, disposition)
+
+
+def _view(world: World, profiles: ProfileHistory, rules: RuleBook, now: datetime) -> tuple[Folded, list[Episode]]:
+    """The head with the deadlines that have passed by now; it is shown and published, but never becomes history."""
+    head = world.head
+    if head.wake_at is None or head.wake_at > now:
+        return head, []
+    fold = Fold(head, profiles, rules)
+    fold.until(now)
+    return fold.folded, fold.log
+
+
+def _next_wake_at(
+    world: World, view: Folded, profiles: ProfileHistory, rules: RuleBook, now: datetime
+) -> datetime | None:
+    """When to look again at the latest; may be too early, because silence deadlines only ever move away."""
+    planned = world.next_wake_at
+    silence_at = planned if planned is not None and planned > now else _silence_wake_at(world, profiles, rules, now)
+    gaps = world.arrivals.gaps
+    gap_at = gaps[0].opened_at + LATENESS + timedelta(seconds=1) if gaps else None
+    wake_at = min((at for at in (view.wake_at, silence_at, gap_at) if at is not None), default=None)
+    if wake_at is not None and wake_at <= now:
+        # A deadline that stays due (silence behind a lag) is looked at again soon, not in a busy loop.
+        return now + timedelta(seconds=1)
+    return wake_at
+
+
+def _silence_wake_at(world: World, profiles: ProfileHistory, rules: RuleBook, now: datetime) -> datetime | None:
+    """The next silence deadline as if the service heard everything up to now."""
+    if world.last_received_at is None:
+        return None
+    at = max(world.last_received_at, now)
+    view = View(world.head.state, profiles.therapy(at), world.head.tracks, at, world.last_received_at)
+    wakes = (rule.condition(view, rule).wake_at for rule in rules.arrival_rules)
+    return min((wake_at for wake_at in wakes if wake_at is not None), default=None)
+
+
+def _episodes(view: Folded, log: list[Episode], silence: dict[str, Episode]) -> list[Episode]:
+    """All episodes that are true, one per rule and start; silence joins the fold's episode of the same rule."""
+    if not silence:
+        return [*log, *view.tracks.values()]
+    tracks = dict(view.tracks)
+    for rule_id, silent in silence.items():
+        known = tracks.get(rule_id)
+        if known is None or known.closed:
+            if known is not None:
+                log = [*log, known]
+            tracks[rule_id] = silent
+        elif not silent.closed:
+            tracks[rule_id] = replace(known, start=min(known.start, silent.start))
+    return [*log, *tracks.values()]
+
+
+def _reconciled(
+    world: World, told: list[Episode], settled: list[Episode], rules: RuleBook, disproved_by: Reason
+) -> tuple[tuple[AlertRecord, ...], tuple[AlertEvent, ...]]:
+    hold_clearing = any(gap.holds for gap in world.arrivals.gaps)
+    judged = [Judged(episode, _hash_of(episode.rule_id, rules)) for episode in told]
+    done = {(episode.rule_id, episode.start) for episode in settled}
+    rows: list[tuple[AlertRecord, tuple[str, ...]]] = []
+    events: list[AlertEvent] = []
+    for record, truth in match(world.ledger, judged):
+        published, facts = publish(
+            world.pump_id, record, truth, hold_clearing=hold_clearing, disproved_by=disproved_by
+        )
+        events.extend(facts)
+        if truth is None and published.retracted:
+            continue
+        if truth is not None and (truth.episode.rule_id, truth.episode.start) in done:
+            continue
+        rows.append((published, _parents(published.rule_id, truth, rules)))
+    placed = with_parents(rows)
+    events = _with_parent_changes(events, [row for row, _ in rows], placed)
+    return tuple(placed), tuple(events)
+
+
+def _hash_of(rule_id: str, rules: RuleBook) -> str:
+    rule = rules.get(rule_id)
+    return rule.content_hash if rule else ""
+
+
+def _parents(rule_id: str, truth: Judged | None, rules: RuleBook) -> tuple[str, ...]:
+    rule = rules.get(rule_id)
+    return (rule.child_of if rule else ()) + (truth.episode.parents if truth else ())
+
+
+def _with_parent_changes(
+    events: list[AlertEvent], before: list[AlertRecord], after: list[AlertRecord]
+) -> list[AlertEvent]:
+    """Put new parents into the facts, and tell a changed parent as a fact of its own where nothing else changed."""
+    changed = {new.alert_id: new for old, new in zip(before, after, strict=True) if old is not new}
+    if not changed:
+        return events
+    told = []
+    last = {event.alert.alert_id: index for index, event in enumerate(events)}
+    for index, event in enumerate(events):
+        new = changed.get(event.alert.alert_id)
+        told.append(replace(event, alert=new) if new is not None and last[new.alert_id] == index else event)
+    for alert_id, new in changed.items():
+        if alert_id not in last:
+            told.append(
+                AlertEvent(
+                    kind=AlertEventKind.AMENDED,
+                    effective_at=new.effective_from,
+                    reason="parent_changed",
+                    alert=new,
+                    detail={"parent_id": str(new.parent_id) if new.parent_id else None},
+                )
+            )
+    return told

@@ -1,0 +1,134 @@
+"""Runs a rule's examples through the production engine: reports arrive, time passes, people resolve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+from pydantic import TypeAdapter
+
+from streams.domain import pipeline
+from streams.domain.alert import AlertEvent
+from streams.domain.pipeline import Hearing, ResolveRefused
+from streams.domain.profile import ProfileHistory, ProfileRejected, profile_from
+from streams.domain.rule import RuleBook
+from streams.domain.telemetry import Received, Rejected, validate
+from streams.domain.world import World
+
+START: Final = datetime(2026, 11, 2, tzinfo=UTC)
+"""Offset zero of every example."""
+DEFAULT_PROFILE: Final[Mapping[str, Any]] = {
+    "pump_id": "EX-1",
+    "site": "example",
+    "valid_from": "2020-01-01",
+    "family": "synchromed_ii",
+    "reservoir_ml": 20,
+    "drugs": [{"name": "baclofen", "concentration_ug_per_ml": 500.0}],
+    "prescribed_ug_per_day": 240.0,
+}
+"""Unless an example says otherwise: baclofen (B 6 h), 20 mL, not R1, SynchroMed II (rules_catalogue.md A.7)."""
+_DURATION: Final = TypeAdapter(timedelta)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An alert event and the service time at which the engine published it."""
+
+    recorded_at: datetime
+    event: AlertEvent
+
+
+class ExampleError(ValueError):
+    """An example cannot be run: a report or profile in it is not valid."""
+
+
+def moment(offset: str) -> datetime:
+    """The time at an ISO 8601 duration since the example's start."""
+    return START + _DURATION.validate_python(offset)
+
+
+def profiles_of(overrides: Mapping[str, Any] | None) -> ProfileHistory:
+    """The example's profile; None means that the pump has none."""
+    if overrides is None:
+        return ProfileHistory()
+    profile = profile_from({**DEFAULT_PROFILE, **overrides})
+    if isinstance(profile, ProfileRejected):
+        raise ExampleError(f"profile{profile.pointer}: {profile.reason}")
+    return ProfileHistory((profile,))
+
+
+def received_of(entry: Mapping[str, Any], number: int) -> Received:
+    """A report of an example: ``at`` its event time, ``arrives`` its arrival (default the same), the rest as on the wire."""
+    fields = {key: value for key, value in entry.items() if key not in ("at", "arrives")}
+    events = [_placed(event) for event in fields.pop("events", [])]
+    at, arrives = moment(entry["at"]), moment(entry.get("arrives", entry["at"]))
+    document = {
+        "schema_version": 1,
+        "pump_id": "EX-1",
+        "boot_id": 1,
+        "seq": number,
+        "event_time": at,
+        "gateway_id": "GW-1",
+        "gateway_time": arrives,
+        "events": events,
+        **fields,
+    }
+    report = validate(msgspec.json.encode(document), arrives)
+    if isinstance(report, Rejected):
+        raise ExampleError(f"report {number}{report.pointer}: {report.reason}")
+    return Received(report=report, received_at=arrives)
+
+
+def _placed(event: Mapping[str, Any]) -> dict[str, Any]:
+    return {**event, **({"at": moment(event["at"]).isoformat()} if "at" in event else {})}
+
+
+def rehearse(
+    reports: Iterable[Received],
+    profiles: ProfileHistory,
+    rules: RuleBook,
+    until: datetime,
+    resolutions: Iterable[tuple[datetime, str]] = (),
+) -> tuple[World, list[Recorded]]:
+    """Run a pump's life: reports by arrival, a tick at every deadline, resolutions by (time, rule id).
+
+    Returns:
+        The world at ``until`` and everything that was published, oldest first.
+    """
+    world, told = pipeline.new_world("EX-1"), list[Recorded]()
+    inputs: list[tuple[datetime, Received | str]] = [(received.received_at, received) for received in reports]
+    inputs.extend(resolutions)
+    inputs.sort(key=lambda pair: pair[0])
+    for at, action in [*inputs, (until, None)]:
+        world = _tick_until(world, profiles, rules, at, told)
+        if isinstance(action, Received):
+            step = pipeline.step(world, action, profiles, rules, at)
+        elif isinstance(action, str):
+            step = _resolved(world, profiles, rules, at, action)
+        else:
+            break
+        world = step.world
+        told.extend(Recorded(at, event) for event in step.events)
+    return world, told
+
+
+def _resolved(world: World, profiles: ProfileHistory, rules: RuleBook, at: datetime, rule_id: str) -> pipeline.Step:
+    for record in world.ledger:
+        if record.rule_id == rule_id and record.open:
+            step = pipeline.resolve(world, profiles, rules, record.alert_id, at, "example")
+            return pipeline.Step(world, ()) if isinstance(step, ResolveRefused) else step
+    return pipeline.Step(world, ())
+
+
+def _tick_until(
+    world: World, profiles: ProfileHistory, rules: RuleBook, until: datetime, told: list[Recorded]
+) -> World:
+    while world.next_wake_at is not None and world.next_wake_at <= until:
+        now = world.next_wake_at
+        step = pipeline.tick(world, profiles, rules, now, Hearing(since=START, until=now))
+        told.extend(Recorded(now, event) for event in step.events)
+        world = step.world
+    return world

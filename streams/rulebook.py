@@ -1,0 +1,175 @@
+"""Loads ``alert_rules/`` and checks every file; a bad rule stops the start with the file, the line and the field."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+from string import Formatter
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from streams.domain.alert import Priority
+from streams.domain.conditions import CONDITIONS
+from streams.domain.rule import Rule, RuleBook
+
+
+class RuleError(ValueError):
+    """A rule file cannot be used."""
+
+    def __init__(self, path: Path, line: int, field: str, reason: str) -> None:
+        super().__init__(f"{path}:{line}: {field}: {reason}" if field else f"{path}:{line}: {reason}")
+        self.path, self.line, self.field, self.reason = path, line, field, reason
+
+
+class Expectation(BaseModel):
+    """One alert event that an example expects of its rule; ``at`` is its effective time since the example's start."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    at: str
+    event: Literal["opened", "escalated", "recurred", "cleared", "resolved", "amended", "retracted"]
+    priority: Priority | None = None
+    reason: str | None = None
+    recorded: str | None = None
+
+
+class Example(BaseModel):
+    """A rule's own test: what pumps and people do, and what the rule must make of it. Durations are ISO 8601."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    profile: dict[str, Any] | None = {}
+    reports: list[dict[str, Any]]
+    resolve: list[str] = []
+    until: str
+    expect: list[Expectation]
+
+
+class RuleFile(BaseModel):
+    """The keys of a rule file, in the order in which they are written."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: Annotated[str, Field(pattern=r"^[A-Z]{3}-\d{2}$")]
+    title: Annotated[str, Field(min_length=3, max_length=80)]
+    condition: str
+    parameters: dict[str, int | float]
+    judged_by: Literal["event_time", "arrival", "both"] = "event_time"
+    latching: Literal[False] | Priority = False
+    freezes: Literal["never", "delivery", "until_refill"] = "never"
+    child_of: list[str] = []
+    message: str
+    evidence: list[str]
+    examples: Annotated[list[Example], Field(min_length=3)]
+
+
+def load(path: Path) -> RuleBook:
+    """Read every ``*.yaml`` below ``path`` into a rule book, parents before their children.
+
+    Raises:
+        RuleError: On the first file that cannot be used: bad YAML, an unknown field or condition, a second use of an
+            id, an unknown parent, or parents in a circle.
+    """
+    rules: dict[str, Rule] = {}
+    files: dict[str, Path] = {}
+    for file in sorted(path.glob("*/*.yaml")):
+        rule = read(file)
+        if rule.id in rules:
+            raise RuleError(file, 1, "id", f"{rule.id} is already used by {files[rule.id]}")
+        rules[rule.id], files[rule.id] = rule, file
+    if not rules:
+        raise RuleError(path, 1, "", "no rule file found")
+    for rule in rules.values():
+        if unknown := set(rule.child_of) - set(rules):
+            raise RuleError(files[rule.id], 1, "child_of", f"unknown rule {min(unknown)}")
+    try:
+        order = TopologicalSorter({rule.id: sorted(rule.child_of) for rule in rules.values()}).static_order()
+        return RuleBook(tuple(rules[rule_id] for rule_id in order))
+    except CycleError as error:
+        raise RuleError(path, 1, "child_of", f"rules are each other's children: {error.args[1]}") from error
+
+
+def read(file: Path) -> Rule:
+    """Read one rule file.
+
+    Raises:
+        RuleError: If the file cannot be used.
+    """
+    text = file.read_text(encoding="utf-8")
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", 0) + 1
+        raise RuleError(file, line, "", f"not YAML: {getattr(error, 'problem', error)}") from error
+    try:
+        content = RuleFile.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise RuleError(
+            file, _line(node, first["loc"]), ".".join(map(str, first["loc"])), first["msg"]
+        ) from error
+    if content.condition not in CONDITIONS:
+        known = ", ".join(sorted(CONDITIONS))
+        raise RuleError(file, _line(node, ("condition",)), "condition", f"unknown; expected one of {known}")
+    _check_message(file, node, content.message)
+    return _rule(content, hashlib.sha256(text.encode()).hexdigest()[:16])
+
+
+def _rule(content: RuleFile, content_hash: str) -> Rule:
+    return Rule(
+        id=content.id,
+        title=content.title,
+        condition=CONDITIONS[content.condition],
+        parameters=content.parameters,
+        latching=content.latching or None,
+        freezes=content.freezes,
+        child_of=tuple(content.child_of),
+        message=content.message,
+        evidence=tuple(content.evidence),
+        content_hash=content_hash,
+        judged_by=content.judged_by,
+        examples=tuple(example.model_dump() for example in content.examples),
+    )
+
+
+def _check_message(file: Path, node: yaml.Node | None, message: str) -> None:
+    try:
+        fields = [field for _, field, _, _ in Formatter().parse(message) if field is not None]
+    except ValueError as error:
+        raise RuleError(file, _line(node, ("message",)), "message", str(error)) from error
+    if bad := [field for field in fields if not field.isidentifier()]:
+        raise RuleError(file, _line(node, ("message",)), "message", f"{{{bad[0]}}} is not a plain name")
+
+
+def _line(node: yaml.Node | None, path: Sequence[int | str]) -> int:
+    """The line on which the innermost known part of ``path`` stands."""
+    line = node.start_mark.line + 1 if node is not None else 1
+    for part in path:
+        node, found = _child(node, part)
+        if found is None:
+            break
+        line = found
+    return line
+
+
+def _child(node: yaml.Node | None, part: int | str) -> tuple[yaml.Node | None, int | None]:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == part:
+                return value, key.start_mark.line + 1
+    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+        return node.value[part], node.value[part].start_mark.line + 1
+    return None, None
+
+
+def examples(rules: RuleBook) -> Iterator[tuple[Rule, Mapping[str, Any]]]:
+    """Every example of every rule."""
+    for rule in rules:
+        for example in rule.examples:
+            yield rule, example
