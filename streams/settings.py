@@ -43,7 +43,10 @@ class CoreSettings(BaseSettings):
     """DSN of the role that the process runs as; a secret, since it may carry a password."""
     partitions: int = Field(default=24, ge=1, le=1024)
     """Partitions of the telemetry topics. Changing it moves pumps and needs a drained topic."""
-    replication_factor: int = Field(default=1, ge=1, le=7)
+    replication_factor: int = Field(default=3, ge=1, le=7)
+    """Copies of each topic's data; below 3 only where `development` says that losing a disk is acceptable."""
+    development: bool = False
+    """One machine, one broker: no protection against losing a disk."""
     topic_prefix: str = Field(default="", pattern=r"^[A-Za-z0-9._-]*$", max_length=64)
     """Put before every topic's name, so that several systems can share one broker."""
     rules: Path = RULES

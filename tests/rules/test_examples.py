@@ -16,7 +16,8 @@ RULES = load(Path(__file__).parents[2] / "alert_rules")
 
 
 @pytest.mark.parametrize(
-    ("rule", "example"), [pytest.param(rule, example, id=f"{rule.id}: {example['name']}") for rule, example in examples(RULES)]
+    ("rule", "example"),
+    [pytest.param(rule, example, id=f"{rule.id}: {example['name']}") for rule, example in examples(RULES)],
 )
 def test_rule_example(rule: Rule, example: Mapping[str, Any]) -> None:
     """The rule does what its file says it does."""
@@ -43,5 +44,7 @@ def _as_expected(recorded: Recorded, fact: Mapping[str, Any]) -> dict[str, Any]:
         "event": event.kind.value,
         "priority": event.alert.priority if fact["priority"] is not None else None,
         "reason": str(event.reason) if fact["reason"] is not None else None,
-        "recorded": known if known is None or moment(known) == recorded.recorded_at else recorded.recorded_at.isoformat(),
+        "recorded": known
+        if known is None or moment(known) == recorded.recorded_at
+        else recorded.recorded_at.isoformat(),
     }

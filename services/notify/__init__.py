@@ -1,0 +1,1 @@
+"""Notify: takes alerts over from the outbox and tells people until a named person confirms."""
