@@ -61,7 +61,7 @@ def profiles_of(overrides: Mapping[str, Any] | None) -> ProfileHistory:
 
 
 def received_of(entry: Mapping[str, Any], number: int) -> Received:
-    """A report of an example: ``at`` its event time, ``arrives`` its arrival (default the same), the rest as on the wire."""
+    """A report of an example: ``at`` its event time, ``arrives`` its arrival if later, the rest as on the wire."""
     fields = {key: value for key, value in entry.items() if key not in ("at", "arrives")}
     events = [_placed(event) for event in fields.pop("events", [])]
     at, arrives = moment(entry["at"]), moment(entry.get("arrives", entry["at"]))

@@ -111,9 +111,7 @@ def read(file: Path) -> Rule:
         content = RuleFile.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise RuleError(
-            file, _line(node, first["loc"]), ".".join(map(str, first["loc"])), first["msg"]
-        ) from error
+        raise RuleError(file, _line(node, first["loc"]), ".".join(map(str, first["loc"])), first["msg"]) from error
     if content.condition not in CONDITIONS:
         known = ", ".join(sorted(CONDITIONS))
         raise RuleError(file, _line(node, ("condition",)), "condition", f"unknown; expected one of {known}")

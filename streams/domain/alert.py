@@ -1,8 +1,8 @@
 """The alert's life cycle: what the rules find, compared with what people were told, as facts to publish.
 
 The fold (``evaluation.py``) says what is true of the reports known so far. The ledger says what was published. This
-module is the difference, so a late report that changes the truth becomes an amended or retracted fact, and history never
-depends on the order of arrival.
+module is the difference, so a late report that changes the truth becomes an amended or retracted fact, and history
+never depends on the order of arrival.
 """
 
 from __future__ import annotations
@@ -147,9 +147,7 @@ def alert_id_of(pump_id: str, episode: Episode) -> UUID:
     return uuid5(NAMESPACE, f"{pump_id}|{episode.rule_id}|{episode.start.timestamp():.6f}")
 
 
-def match(
-    ledger: Sequence[AlertRecord], episodes: Sequence[Judged]
-) -> list[tuple[AlertRecord | None, Judged | None]]:
+def match(ledger: Sequence[AlertRecord], episodes: Sequence[Judged]) -> list[tuple[AlertRecord | None, Judged | None]]:
     """Pair what was published with what is true: by rule and start, then by rule in order of time."""
     unmatched = {(judged.episode.rule_id, judged.episode.start): judged for judged in episodes}
     pairs: list[tuple[AlertRecord | None, Judged | None]] = []
@@ -178,12 +176,13 @@ def publish(
         hold_clearing: Whether a gap in the pump's reports is open: then nothing is taken back or cleared yet.
         disproved_by: What kind of evidence an episode that never was is taken back for.
     """
+    if record is not None:
+        if judged is None:
+            return _withdrawn(record, hold_clearing, disproved_by)
+        return _changed(record, judged, hold_clearing)
     if judged is None:
-        assert record is not None
-        return _withdrawn(record, hold_clearing, disproved_by)
-    if record is None:
-        return _opened(pump_id, judged, hold_clearing)
-    return _changed(record, judged, hold_clearing)
+        raise ValueError("neither a published alert nor an episode is given")
+    return _opened(pump_id, judged, hold_clearing)
 
 
 def _withdrawn(record: AlertRecord, hold_clearing: bool, reason: Reason) -> tuple[AlertRecord, list[AlertEvent]]:
@@ -257,7 +256,8 @@ def _amendment(record: AlertRecord, episode: Episode) -> AlertEvent | None:
         latched=episode.latched,
         physician_by=episode.physician_by,
     )
-    detail: dict[str, Detail] = {"was_effective_from": record.effective_from.isoformat(), "was_priority": record.priority}
+    was_from = record.effective_from.isoformat()
+    detail: dict[str, Detail] = {"was_effective_from": was_from, "was_priority": record.priority}
     return AlertEvent(
         kind=AlertEventKind.AMENDED,
         effective_at=episode.start,

@@ -222,4 +222,3 @@ def resolved(track: Episode, resolution: Resolution) -> Episode:
         resolved_by=resolution.actor,
         reason=Reason.RESOLVED_BY_PERSON,
     )
-

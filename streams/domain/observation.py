@@ -1,7 +1,7 @@
 """What a report means for a pump's state: the delivery clock, the reservoir, the motor, the MRI.
 
-A report is unfolded into facts, each with its own event time: its events by ``at``, then its measurements (catalogue M.27).
-A fact that is older than what is already known of its signal changes nothing but history.
+A report is unfolded into facts, each with its own event time: its events by ``at``, then its measurements (catalogue
+M.27). A fact that is older than what is already known of its signal changes nothing but history.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def expire_motor_value(state: PumpState, at: datetime, interval: timedelta) -> P
     return freeze(replace(state, motor=Motor.UNKNOWN.value), at, interval)
 
 
-def _confirmed_again(state: PumpState, therapy: Therapy, at: datetime) -> PumpState:
+def _confirmed_again(state: PumpState, _: Therapy, at: datetime) -> PumpState:
     return confirm(state, at)
 
 

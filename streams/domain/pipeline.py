@@ -14,7 +14,17 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from streams.domain.alert import AlertEvent, AlertEventKind, AlertRecord, Episode, Judged, Reason, match, publish, with_parents
+from streams.domain.alert import (
+    AlertEvent,
+    AlertEventKind,
+    AlertRecord,
+    Episode,
+    Judged,
+    Reason,
+    match,
+    publish,
+    with_parents,
+)
 from streams.domain.evaluation import Fold, judge, resolved
 from streams.domain.profile import ProfileHistory
 from streams.domain.rule import Finding, Presence, Rule, RuleBook, View
@@ -262,9 +272,7 @@ def _judged_silence(tracks: dict[str, Episode], rule: Rule, finding: Finding, at
     return [displaced] if displaced is not None else []
 
 
-def _silence(
-    world: World, profiles: ProfileHistory, rules: RuleBook, hearing: Hearing
-) -> tuple[World, list[Episode]]:
+def _silence(world: World, profiles: ProfileHistory, rules: RuleBook, hearing: Hearing) -> tuple[World, list[Episode]]:
     """Judge silence on service time, as far as the service could hear."""
     if world.last_received_at is None:
         return world, []
@@ -361,9 +369,7 @@ def _reconciled(
     rows: list[tuple[AlertRecord, tuple[str, ...]]] = []
     events: list[AlertEvent] = []
     for record, truth in match(world.ledger, judged):
-        published, facts = publish(
-            world.pump_id, record, truth, hold_clearing=hold_clearing, disproved_by=disproved_by
-        )
+        published, facts = publish(world.pump_id, record, truth, hold_clearing=hold_clearing, disproved_by=disproved_by)
         events.extend(facts)
         if truth is None and published.retracted:
             continue

@@ -1,4 +1,4 @@
-"""What rules must know about a pump beside its telemetry, effective-dated so that a report is judged by what was true."""
+"""What rules must know about a pump beside its telemetry, effective-dated so that a report is judged by what was so."""
 
 from __future__ import annotations
 
@@ -236,9 +236,7 @@ def profile_from(document: Mapping[str, Any], zone: tzinfo = UTC) -> PumpProfile
     if valid_from is None:
         return ProfileRejected("/valid_from", "must be an RFC 3339 time with an offset, or a date")
     try:
-        profile = _DOCUMENT.validate_json(
-            msgspec.json.encode({**document, "valid_from": valid_from.isoformat()})
-        )
+        profile = _DOCUMENT.validate_json(msgspec.json.encode({**document, "valid_from": valid_from.isoformat()}))
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         reason = {"unexpected_keyword_argument": "unknown field", "missing": "field is required"}

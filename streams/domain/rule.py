@@ -1,4 +1,4 @@
-"""What a rule is: a condition with parameters, and how its alert behaves. Rules are data, read from ``alert_rules/``."""
+"""What a rule is: a condition with parameters, and how its alert behaves. Rules are data from ``alert_rules/``."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class Finding(msgspec.Struct, frozen=True):
     """What a condition says of a state at a moment.
 
     ``steps`` are the priorities reached so far with their own event times (never after the moment judged), lowest
-    first. ``ended_at`` is the event time of the evidence for an absence. ``wake_at`` is when the finding would change by
-    the mere passing of time. ``retract`` says that the condition never held, and why.
+    first. ``ended_at`` is the event time of the evidence for an absence. ``wake_at`` is when the finding would change
+    by the mere passing of time. ``retract`` says that the condition never held, and why.
     """
 
     presence: Presence
@@ -62,7 +62,6 @@ class View(msgspec.Struct):
         """The rule's open episode, if any."""
         track = self.tracks.get(rule_id)
         return track if track is not None and not track.closed else None
-
 
     def due(self, deadline: datetime) -> datetime:
         """A deadline that lies before the profile version which creates it is due when that version starts (M.29)."""

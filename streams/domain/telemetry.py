@@ -295,7 +295,8 @@ def validate(raw: bytes, now: datetime) -> Report | Rejected:
             [now - `MAX_AGE`, now + `MAX_LEAD`], both inclusive.
     """
     if len(raw) > MAX_REPORT_BYTES:
-        return Rejected(RejectReason.TOO_LARGE, "", f"report has {len(raw)} bytes, at most {MAX_REPORT_BYTES} are allowed")
+        reason = f"report has {len(raw)} bytes, at most {MAX_REPORT_BYTES} are allowed"
+        return Rejected(RejectReason.TOO_LARGE, "", reason)
     try:
         report = _DOCUMENT.validate_json(raw)
     except ValidationError as error:

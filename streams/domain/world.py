@@ -136,7 +136,7 @@ class World(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """Everything remembered about one pump.
 
     ``base`` is frozen: no report can come before its end any more. ``window`` holds the reports after the first open
-    gap, ordered by boot and sequence number; ``tip`` is the base with the window folded in, None when they are the same.
+    gap, ordered by boot and sequence number; ``tip`` is the base with the window folded in, None when the same.
     """
 
     pump_id: str
@@ -271,9 +271,7 @@ def _capped(arrivals: Arrivals) -> Arrivals:
         return arrivals
     over = len(arrivals.gaps) - MAX_GAPS
     missed = (*arrivals.missed, *arrivals.gaps[:over])[-MAX_GAPS:]
-    return msgspec.structs.replace(
-        arrivals, gaps=arrivals.gaps[over:], missed=missed, overflows=arrivals.overflows + 1
-    )
+    return msgspec.structs.replace(arrivals, gaps=arrivals.gaps[over:], missed=missed, overflows=arrivals.overflows + 1)
 
 
 def give_up(arrivals: Arrivals, at: datetime) -> Arrivals:

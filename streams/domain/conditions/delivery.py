@@ -35,7 +35,8 @@ def motor_stalled(view: View, rule: Rule) -> Finding:
     w1 = therapy.withdrawal is WithdrawalClass.W1
     physician_by = None
     if not w1 and state.confirmed_at is not None:
-        physician_by = state.confirmed_at + therapy.budget - timedelta(minutes=rule.parameters["physician_lead_minutes"])
+        lead = timedelta(minutes=rule.parameters["physician_lead_minutes"])
+        physician_by = state.confirmed_at + therapy.budget - lead
     mri = state.mri
     during_mri = mri is not None and mri.declared and since <= hard_end(mri)
     step = PriorityStep(Priority.MEDIUM if w1 else Priority.HIGH, since)
@@ -88,7 +89,7 @@ def _deadlines(view: View, confirmed_at: datetime, armed_since: datetime) -> lis
 
 
 def _medium_at(view: View, due_at: datetime) -> datetime | None:
-    """When the MEDIUM step is due: not while another delivery alert is open, nor before an MRI's recovery is overdue."""
+    """When the MEDIUM step is due: not while another delivery alert is open, nor before an MRI recovery is overdue."""
     own = view.open_track("DLV-09")
     if own is not None and own.present:
         return own.start
@@ -129,4 +130,3 @@ def _silent(view: View, rule: Rule) -> Finding:
         wake_at = high_at
     values = {"since": confirmed_at.strftime("%Y-%m-%d %H:%M UTC")}
     return Finding(Presence.PRESENT, tuple(steps), wake_at=wake_at, values=values)
-

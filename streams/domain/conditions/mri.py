@@ -1,7 +1,7 @@
 """MRI conditions: a stall that is expected, and a recovery that is overdue.
 
-A declared MRI has an owner and a hard end, so it may withhold the stall alert; interference that merely looks like an MRI
-withholds nothing, because a household magnet looks the same (clinical.md M-13).
+A declared MRI has an owner and a hard end, so it may withhold the stall alert; interference that merely looks like an
+MRI withholds nothing, because a household magnet looks the same (clinical.md M-13).
 """
 
 from __future__ import annotations
@@ -51,9 +51,10 @@ def stall_expected(view: View, rule: Rule) -> Finding:
     mri = state.mri
     if view.therapy.valve_gated or not view.therapy.known or (state.motor is None and mri is None):
         return NOT_EVALUABLE
-    if mri is not None and state.stalled_since is not None and withholds_stall(state, view.therapy, state.stalled_since):
-        return Finding(Presence.PRESENT, (PriorityStep(Priority.INFO, state.stalled_since),))
-    if state.stalled_since is not None:
+    stalled_since = state.stalled_since
+    if mri is not None and stalled_since is not None and withholds_stall(state, view.therapy, stalled_since):
+        return Finding(Presence.PRESENT, (PriorityStep(Priority.INFO, stalled_since),))
+    if stalled_since is not None:
         return NOT_EVALUABLE if view.open_track(rule.id) else ABSENT
     return Finding(Presence.ABSENT, ended_at=state.last_stall_ended_at)
 

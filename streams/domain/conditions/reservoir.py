@@ -28,7 +28,7 @@ def at_most(view: View, rule: Rule) -> Finding:
     if since is None:
         return ABSENT if state.estimated or state.alarms_at else NOT_EVALUABLE
     empty_at = state.empty_at(therapy, view.at)
-    steps = (PriorityStep(Priority.MEDIUM, since),)
+    steps: tuple[PriorityStep, ...] = (PriorityStep(Priority.MEDIUM, since),)
     wake_at = None
     if empty_at and therapy.raises_medium:
         urgent_at = empty_at - timedelta(hours=rule.parameters["urgent_within_hours"])
