@@ -8,7 +8,7 @@ never depends on the order of arrival.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Final
 from uuid import UUID, uuid5
@@ -147,21 +147,31 @@ def alert_id_of(pump_id: str, episode: Episode) -> UUID:
     return uuid5(NAMESPACE, f"{pump_id}|{episode.rule_id}|{episode.start.timestamp():.6f}")
 
 
-def match(ledger: Sequence[AlertRecord], episodes: Sequence[Judged]) -> list[tuple[AlertRecord | None, Judged | None]]:
-    """Pair what was published with what is true: by rule and start, then by rule in order of time."""
-    unmatched = {(judged.episode.rule_id, judged.episode.start): judged for judged in episodes}
+def match(
+    pump_id: str, ledger: Sequence[AlertRecord], episodes: Sequence[Judged]
+) -> list[tuple[AlertRecord | None, Judged | None]]:
+    """Pair what was published with what is true: the episode that gave an alert its id, else the rule's next in time.
+
+    The id comes first, so that an alert whose start was moved gives way when its own episode turns up again.
+    """
+    unmatched = {alert_id_of(pump_id, judged.episode): judged for judged in episodes}
     pairs: list[tuple[AlertRecord | None, Judged | None]] = []
     left: list[AlertRecord] = []
     for record in ledger:
-        if judged := unmatched.pop((record.rule_id, record.effective_from), None):
+        if judged := unmatched.pop(record.alert_id, None):
             pairs.append((record, judged))
         else:
             left.append(record)
     for record in sorted(left, key=lambda record: record.effective_from):
-        same_rule = [key for key in unmatched if key[0] == record.rule_id]
-        pairs.append((record, unmatched.pop(min(same_rule)) if same_rule else None))
+        same_rule = [key for key, judged in unmatched.items() if judged.episode.rule_id == record.rule_id]
+        nearest = min(same_rule, key=lambda key: _distance(unmatched[key], record), default=None)
+        pairs.append((record, unmatched.pop(nearest) if nearest else None))
     pairs.extend((None, judged) for judged in unmatched.values())
     return pairs
+
+
+def _distance(judged: Judged, record: AlertRecord) -> timedelta:
+    return abs(judged.episode.start - record.effective_from)
 
 
 def publish(
@@ -236,39 +246,45 @@ def _changed(record: AlertRecord, judged: Judged, hold_clearing: bool) -> tuple[
     events: list[AlertEvent] = []
     if hold_clearing and record.active and not episode.present:
         return record, events
-    for fact in (_recurrence, _escalation, _amendment, _ending):
+    for fact in (_recurrence, _escalation, _ending):
         if event := fact(record, episode):
             events.append(event)
             record = event.alert
+    if event := _amendment(record, episode, hold_clearing):
+        events.append(event)
+        record = event.alert
     return record, events
 
 
-def _amendment(record: AlertRecord, episode: Episode) -> AlertEvent | None:
-    lowered = bool(episode.steps) and episode.priority.rank < record.priority.rank and not episode.retracted
-    moved = episode.start != record.effective_from and not episode.retracted
-    if not (lowered or moved or _physician_moved(record, episode)):
+def _amendment(record: AlertRecord, episode: Episode, hold_clearing: bool) -> AlertEvent | None:
+    """What else is no longer so: late evidence moved a start, an end or a priority, or an ending was premature."""
+    if episode.retracted:
         return None
-    amended = msgspec.structs.replace(
+    true = msgspec.structs.replace(
         record,
-        effective_from=episode.start if not episode.retracted else record.effective_from,
-        priority=episode.priority if lowered else record.priority,
-        ladder=_LADDERS[episode.priority] if lowered else record.ladder,
-        latched=episode.latched,
-        physician_by=episode.physician_by,
+        effective_from=episode.start,
+        effective_to=None if episode.present else episode.ended_at,
+        priority=episode.priority,
+        ladder=_LADDERS[episode.priority],
+        active=episode.present,
+        latched=episode.latched and not episode.closed,
+        open=not episode.closed,
+        retracted=False,
+        physician_by=episode.physician_by if episode.present else record.physician_by,
+        recurrences=episode.recurrences,
     )
-    was_from = record.effective_from.isoformat()
-    detail: dict[str, Detail] = {"was_effective_from": was_from, "was_priority": record.priority}
+    lowered = true.priority.rank < record.priority.rank or true.open < record.open
+    if true == record or (hold_clearing and lowered):
+        return None
+    late = any(getattr(true, name) != getattr(record, name) for name in ("effective_from", "effective_to", "priority"))
     return AlertEvent(
         kind=AlertEventKind.AMENDED,
         effective_at=episode.start,
-        reason=Reason.LATE_EVIDENCE if lowered or moved else Reason.CONDITION_MET,
-        alert=amended,
-        detail=detail,
+        reason=Reason.LATE_EVIDENCE if late else Reason.CONDITION_MET,
+        alert=true,
+        raises=true.active and not record.active and not record.open,
+        detail={"was_effective_from": record.effective_from.isoformat(), "was_priority": record.priority},
     )
-
-
-def _physician_moved(record: AlertRecord, episode: Episode) -> bool:
-    return episode.present and episode.physician_by != record.physician_by
 
 
 def _recurrence(record: AlertRecord, episode: Episode) -> AlertEvent | None:

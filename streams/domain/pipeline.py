@@ -34,7 +34,6 @@ from streams.domain.world import (
     MAX_WINDOW_REPORTS,
     Arrivals,
     Folded,
-    Gap,
     Resolution,
     World,
     give_up,
@@ -109,7 +108,7 @@ def step(world: World, received: Received, profiles: ProfileHistory, rules: Rule
         disposition = Disposition.LATE
         world, settled = _found_late(world, received, profiles, rules)
     elif window:
-        world, settled = _refolded(replace(world, window=window), profiles, rules)
+        world, settled = _windowed(replace(world, window=window), received, profiles, rules)
     else:
         world, settled = _appended(world, received, profiles, rules)
     silence, forgotten = _heard(world, rules)
@@ -191,6 +190,18 @@ def _appended(
     return replace(world, base=fold.folded, tip=None, log=()), fold.log
 
 
+def _windowed(
+    world: World, received: Received, profiles: ProfileHistory, rules: RuleBook
+) -> tuple[World, list[Episode]]:
+    """A gap is open: the newest report of the window joins its end, any other one is folded in its place."""
+    at_end = world.tip is not None and world.window[-1] is received and not _frozen(world.window, world.arrivals)
+    if world.tip is None or not at_end or any(one.at >= received.report.event_time for one in world.resolutions):
+        return _refolded(world, profiles, rules)
+    fold = Fold(world.tip, profiles, rules)
+    fold.report(received.report)
+    return replace(world, tip=fold.folded, log=(*world.log, *fold.log)), []
+
+
 def _found_late(
     world: World, received: Received, profiles: ProfileHistory, rules: RuleBook
 ) -> tuple[World, list[Episode]]:
@@ -240,9 +251,9 @@ def _frozen(window: tuple[Received, ...], arrivals: Arrivals) -> int:
     overflow = max(0, len(window) - MAX_WINDOW_REPORTS)
     if not arrivals.gaps:
         return len(window)
-    first: Gap = arrivals.gaps[0]
+    first = arrivals.gaps[0]
     place = bisect_left(
-        window, (first.boot_id, first.first), key=lambda other: (other.report.boot_id, other.report.seq)
+        window, (first.first_boot, first.first_seq), key=lambda other: (other.report.boot_id, other.report.seq)
     )
     return max(place, overflow)
 
@@ -322,16 +333,28 @@ def _view(world: World, profiles: ProfileHistory, rules: RuleBook, now: datetime
 def _next_wake_at(
     world: World, view: Folded, profiles: ProfileHistory, rules: RuleBook, now: datetime
 ) -> datetime | None:
-    """When to look again at the latest; may be too early, because silence deadlines only ever move away."""
+    """When to look again at the latest; may be too early, since a message moves the deadlines of silence away."""
     planned = world.next_wake_at
-    silence_at = planned if planned is not None and planned > now else _silence_wake_at(world, profiles, rules, now)
+    if planned is None or planned <= now or not _planned_holds(world):
+        planned = _silence_wake_at(world, profiles, rules, now)
     gaps = world.arrivals.gaps
-    gap_at = gaps[0].opened_at + LATENESS + timedelta(seconds=1) if gaps else None
-    wake_at = min((at for at in (view.wake_at, silence_at, gap_at) if at is not None), default=None)
+    gap_at = min(gap.opened_at for gap in gaps) + LATENESS + timedelta(seconds=1) if gaps else None
+    wake_at = min((at for at in (view.wake_at, planned, gap_at) if at is not None), default=None)
     if wake_at is not None and wake_at <= now:
         # A deadline that stays due (silence behind a lag) is looked at again soon, not in a busy loop.
         return now + timedelta(seconds=1)
     return wake_at
+
+
+def _planned_holds(world: World) -> bool:
+    """Whether the first deadline of silence, planned after an earlier message, cannot have come nearer.
+
+    It can after silence that was already told (the next one starts with its first step again), and where the last
+    message brought old news: delivery then is long unconfirmed. Budgets are never shorter than six hours.
+    """
+    confirmed_at, heard_at = world.head.state.confirmed_at, world.last_received_at
+    fresh = confirmed_at is not None and heard_at is not None and heard_at - confirmed_at < timedelta(hours=1)
+    return fresh and not world.silence
 
 
 def _silence_wake_at(world: World, profiles: ProfileHistory, rules: RuleBook, now: datetime) -> datetime | None:
@@ -368,7 +391,7 @@ def _reconciled(
     done = {(episode.rule_id, episode.start) for episode in settled}
     rows: list[tuple[AlertRecord, tuple[str, ...]]] = []
     events: list[AlertEvent] = []
-    for record, truth in match(world.ledger, judged):
+    for record, truth in match(world.pump_id, world.ledger, judged):
         published, facts = publish(world.pump_id, record, truth, hold_clearing=hold_clearing, disproved_by=disproved_by)
         events.extend(facts)
         if truth is None and published.retracted:

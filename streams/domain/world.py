@@ -101,17 +101,22 @@ class Folded(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Gap(msgspec.Struct, frozen=True, array_like=True):
-    """Reports of one boot not seen yet: sequence numbers ``first`` to ``last``, both inclusive.
+    """Reports not seen yet: from ``(first_boot, first_seq)``, inclusive, to the seen ``(end_boot, end_seq)``, exclusive.
 
-    ``holds`` is false for what may never have existed (before the first report seen of a boot, after the last one of an
-    older boot): such a gap keeps the window open, but holds back no clearing.
+    A gap may reach over boots: how many reports an older boot ended with, or whether there was one before the first
+    report ever seen, nobody knows.
     """
 
-    boot_id: int
-    first: int
-    last: int
+    first_boot: int
+    first_seq: int
+    end_boot: int
+    end_seq: int
     opened_at: datetime
-    holds: bool
+
+    @property
+    def holds(self) -> bool:
+        """Whether its reports certainly exist, between two seen ones of a boot; only then clearing waits for them."""
+        return self.first_boot == self.end_boot and self.first_seq > 0
 
 
 class Arrivals(msgspec.Struct, frozen=True, array_like=True):
@@ -224,54 +229,49 @@ def note_arrival(arrivals: Arrivals, boot_id: int, seq: int, at: datetime) -> tu
     if arrivals.boot_id == boot_id and seq == arrivals.next_seq and not arrivals.gaps:
         return msgspec.structs.replace(arrivals, next_seq=seq + 1), "next"
     arrivals = give_up(arrivals, at)
-    if arrivals.boot_id is None or boot_id > arrivals.boot_id:
-        return _new_boot(arrivals, boot_id, seq, at)
-    if boot_id == arrivals.boot_id and seq >= arrivals.next_seq:
+    key, expected = (boot_id, seq), (arrivals.boot_id or 0, arrivals.next_seq)
+    if key >= expected:
         gaps = arrivals.gaps
-        if seq > arrivals.next_seq:
-            gaps = (*gaps, Gap(boot_id, arrivals.next_seq, seq - 1, at, True))
-        booked = _capped(msgspec.structs.replace(arrivals, next_seq=seq + 1, gaps=gaps))
+        if key > expected:
+            gaps = (*gaps, Gap(*expected, *key, at))
+        booked = _capped(msgspec.structs.replace(arrivals, boot_id=boot_id, next_seq=seq + 1, gaps=gaps))
         return booked, "early" if booked.gaps else "next"
-    for kind, ranges in (("filled", arrivals.gaps), ("late", arrivals.missed)):
-        for index, gap in enumerate(ranges):
-            if gap.boot_id == boot_id and gap.first <= seq <= gap.last:
-                left = (*ranges[:index], *_split(gap, seq), *ranges[index + 1 :])
-                if kind == "filled":
-                    return _capped(msgspec.structs.replace(arrivals, gaps=left)), kind
-                return msgspec.structs.replace(arrivals, missed=left[-MAX_GAPS:]), kind
-    known_boot = arrivals.boot_id == boot_id or any(gap.boot_id == boot_id for gap in arrivals.missed)
-    return arrivals, "seen" if known_boot or not _could_be_new(arrivals, boot_id) else "late"
+    if (left := _without(arrivals.gaps, key)) is not None:
+        return _capped(msgspec.structs.replace(arrivals, gaps=left)), "filled"
+    if (left := _without(arrivals.missed, key)) is not None:
+        return msgspec.structs.replace(arrivals, missed=_merged(left)), "late"
+    return arrivals, "seen"
 
 
-def _could_be_new(arrivals: Arrivals, boot_id: int) -> bool:
-    """Whether a report of an older boot was perhaps never seen: nothing about that boot is booked any more."""
-    return arrivals.boot_id is not None and boot_id < arrivals.boot_id
-
-
-def _new_boot(arrivals: Arrivals, boot_id: int, seq: int, at: datetime) -> tuple[Arrivals, str]:
-    gaps = arrivals.gaps
-    if arrivals.boot_id is not None:
-        gaps = (*gaps, Gap(arrivals.boot_id, arrivals.next_seq, UNBOUNDED, at, False))
-        if boot_id > arrivals.boot_id + 1:
-            gaps = (*gaps, *(Gap(b, 0, UNBOUNDED, at, False) for b in range(arrivals.boot_id + 1, boot_id)[-4:]))
-    if seq > 0:
-        gaps = (*gaps, Gap(boot_id, 0, seq - 1, at, False))
-    booked = _capped(msgspec.structs.replace(arrivals, boot_id=boot_id, next_seq=seq + 1, gaps=gaps))
-    return booked, "early" if booked.gaps else "next"
-
-
-def _split(gap: Gap, seq: int) -> tuple[Gap, ...]:
-    below = msgspec.structs.replace(gap, last=seq - 1)
-    above = msgspec.structs.replace(gap, first=seq + 1)
-    return tuple(part for part in (below, above) if part.first <= part.last)
+def _without(gaps: tuple[Gap, ...], key: tuple[int, int]) -> tuple[Gap, ...] | None:
+    """The gaps with ``key`` taken out of the one that holds it, or None when none does."""
+    for index, gap in enumerate(gaps):
+        first, end = (gap.first_boot, gap.first_seq), (gap.end_boot, gap.end_seq)
+        if first <= key < end:
+            after = (key[0], key[1] + 1)
+            below = (Gap(*first, *key, gap.opened_at),) if first < key else ()
+            above = (Gap(*after, *end, gap.opened_at),) if after < end else ()
+            return (*gaps[:index], *below, *above, *gaps[index + 1 :])
+    return None
 
 
 def _capped(arrivals: Arrivals) -> Arrivals:
     if len(arrivals.gaps) <= MAX_GAPS:
         return arrivals
     over = len(arrivals.gaps) - MAX_GAPS
-    missed = (*arrivals.missed, *arrivals.gaps[:over])[-MAX_GAPS:]
+    missed = _merged((*arrivals.missed, *arrivals.gaps[:over]))
     return msgspec.structs.replace(arrivals, gaps=arrivals.gaps[over:], missed=missed, overflows=arrivals.overflows + 1)
+
+
+def _merged(missed: tuple[Gap, ...]) -> tuple[Gap, ...]:
+    """At most `MAX_GAPS`: the oldest become one, so that a report is rather taken for late twice than for seen."""
+    if len(missed) <= MAX_GAPS:
+        return missed
+    over = len(missed) - MAX_GAPS
+    ordered = sorted(missed, key=lambda gap: (gap.first_boot, gap.first_seq))
+    oldest, last = ordered[0], ordered[over]
+    whole = Gap(oldest.first_boot, oldest.first_seq, last.end_boot, last.end_seq, last.opened_at)
+    return (whole, *ordered[over + 1 :])
 
 
 def give_up(arrivals: Arrivals, at: datetime) -> Arrivals:
@@ -283,4 +283,4 @@ def give_up(arrivals: Arrivals, at: datetime) -> Arrivals:
     if len(kept) == len(arrivals.gaps):
         return arrivals
     given_up = tuple(gap for gap in arrivals.gaps if gap.opened_at < limit)
-    return msgspec.structs.replace(arrivals, gaps=kept, missed=(*arrivals.missed, *given_up)[-MAX_GAPS:])
+    return msgspec.structs.replace(arrivals, gaps=kept, missed=_merged((*arrivals.missed, *given_up)))

@@ -1,0 +1,181 @@
+"""Made-up lives of one pump for property tests: what it reported, in order, with all the dirt that rules care about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+from hypothesis import strategies as st
+
+from streams.domain import pipeline
+from streams.domain.alert import AlertEvent, AlertRecord
+from streams.domain.pipeline import Hearing
+from streams.domain.profile import ProfileHistory
+from streams.domain.rule import RuleBook
+from streams.domain.telemetry import (
+    Alarm,
+    Emi,
+    EmiLevel,
+    Event,
+    EventType,
+    InterrogationResult,
+    Motor,
+    PumpId,
+    Received,
+    Report,
+)
+from streams.domain.world import World
+from streams.rehearsal import profiles_of
+
+START = datetime(2026, 3, 1, 8, tzinfo=UTC)
+PUMP = PumpId("P-1")
+
+PROFILES = st.sampled_from(
+    [
+        {},
+        {"risks": ["sci_t6_or_above"]},
+        {"drugs": [{"name": "morphine", "concentration_ug_per_ml": 10000}], "prescribed_ug_per_day": 1000},
+        {"drugs": [{"name": "ziconotide", "concentration_ug_per_ml": 25}], "prescribed_ug_per_day": 5},
+        {"family": "prometra"},
+        None,
+    ]
+).map(profiles_of)
+
+_MINUTES = st.sampled_from([1, 5, 15, 15, 15, 45, 60, 180, 420, 1500])
+
+
+@st.composite
+def _events(draw: st.DrawFn, at: datetime) -> tuple[Event, ...]:
+    told = []
+    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 1, 2]))):
+        kind = draw(
+            st.sampled_from(
+                [
+                    EventType.MRI_START,
+                    EventType.MRI_END,
+                    EventType.STALL_STARTED,
+                    EventType.STALL_RECOVERED,
+                    EventType.REFILL,
+                    EventType.INTERROGATION,
+                    EventType.SYMPTOM_REPORT,
+                ]
+            )
+        )
+        fields: dict[str, Any] = {}
+        if kind is EventType.REFILL:
+            injected = draw(st.sampled_from([1.0, 18.0]))
+            fields = {"aspirated_ml": 1.0, "injected_ml": injected}
+        elif kind is EventType.INTERROGATION:
+            fields = {"result": draw(st.sampled_from(list(InterrogationResult)))}
+        moment = draw(st.sampled_from([None, at - timedelta(minutes=20), at - timedelta(minutes=100)]))
+        told.append(Event(type=kind, at=moment, **fields))
+    return tuple(told)
+
+
+@st.composite
+def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
+    """What a pump reported, in order of its boots and sequence numbers; its clock never runs backwards."""
+    at, boot_id, seq = START, 1, 0
+    told: list[Report] = []
+    for _ in range(draw(st.integers(2, max_size))):
+        motor = draw(st.sampled_from([None, Motor.RUNNING, Motor.RUNNING, Motor.RUNNING, *Motor]))
+        alarms = draw(
+            st.sampled_from(
+                [None, (), (), (Alarm.MOTOR_STALL,), (Alarm.LOW_RESERVOIR,), (Alarm.RESERVOIR_EMPTY,), (Alarm.ELECTIVE_REPLACEMENT,)]
+            )
+        )
+        told.append(
+            Report(
+                schema_version=1,
+                pump_id=PUMP,
+                boot_id=boot_id,
+                seq=seq,
+                event_time=at,
+                gateway_id="GW-1",
+                gateway_time=at,
+                motor=motor,
+                alarms=alarms,
+                reservoir_estimated_ml=draw(st.sampled_from([None, 12.0, 3.5, 1.9, 1.8, 0.3])),
+                reservoir_measured_ml=draw(st.sampled_from([None, None, 10.0, 0.4])),
+                flow_programmed_ml_per_day=draw(st.sampled_from([None, 0.2])),
+                volume_delivered_ml=draw(st.sampled_from([None, 1.0, 2.0])),
+                emi=draw(st.sampled_from([None, None, None, Emi(level=EmiLevel.MRI), Emi(level=EmiLevel.NONE)])),
+                temperature_celsius=37.0,
+                events=draw(_events(at)),
+            )
+        )
+        at += timedelta(minutes=draw(_MINUTES))
+        if draw(st.integers(0, 9)) == 0:
+            boot_id, seq = boot_id + 1, 0
+        else:
+            seq += 1
+    return told
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """What history says of one episode when everything is known; ids and the order of learning are left out."""
+
+    rule_id: str
+    effective_from: datetime
+    effective_to: datetime | None
+    priority: str
+    active: bool
+    latched: bool
+    open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """A world at the end, and all that was published on the way."""
+
+    world: World
+    events: tuple[AlertEvent, ...]
+
+    def history(self) -> set[Fact]:
+        """The effective alert history."""
+        last: dict[Any, AlertRecord] = {event.alert.alert_id: event.alert for event in self.events}
+        return {
+            Fact(
+                record.rule_id,
+                record.effective_from,
+                record.effective_to,
+                record.priority,
+                record.active,
+                record.latched,
+                record.open,
+            )
+            for record in last.values()
+            if not record.retracted
+        }
+
+
+def deaf(now: datetime) -> Hearing:
+    """Service that heard nothing before now: silence is not judged, only what reports say and event time."""
+    return Hearing(since=now, until=now)
+
+
+def arrive(
+    told: Iterable[tuple[datetime, Report]],
+    profiles: ProfileHistory,
+    rules: RuleBook,
+    *,
+    until: datetime,
+    ticks: Sequence[datetime] = (),
+) -> Life:
+    """Run arrivals (service time, report) and ticks in order of service time, with a last tick at ``until``."""
+    world, published = pipeline.new_world(PUMP), list[AlertEvent]()
+    inputs: list[tuple[datetime, Report | None]] = [*told, *((at, None) for at in ticks), (until, None)]
+    for at, report in sorted(inputs, key=lambda pair: pair[0]):
+        # What is stored is what counts: every world goes through its bytes.
+        world = msgspec.msgpack.decode(msgspec.msgpack.encode(world), type=World)
+        if report is None:
+            step = pipeline.tick(world, profiles, rules, at, deaf(at))
+        else:
+            step = pipeline.step(world, Received(report=report, received_at=at), profiles, rules, at)
+        world = step.world
+        published.extend(step.events)
+    return Life(world, tuple(published))

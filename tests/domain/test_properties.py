@@ -1,0 +1,170 @@
+"""Laws of the core, over made-up lives of a pump (promises G2, G3 and G4; catalogue I1 to I9)."""
+
+from __future__ import annotations
+
+import os
+import random
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streams.domain import pipeline
+from streams.domain.alert import AlertEventKind
+from streams.domain.pipeline import Disposition, Hearing
+from streams.domain.profile import ProfileHistory
+from streams.domain.telemetry import Received, Report
+from streams.domain.world import LATENESS
+from streams.rulebook import load
+from tests.domain.lives import PROFILES, START, arrive, deaf, reports
+
+RULES = load(Path(__file__).parents[2] / "alert_rules")
+LIVES = settings(
+    max_examples=int(os.environ.get("PUMPWATCH_LIVES", "500")),
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+SECOND = timedelta(seconds=1)
+
+
+def _slots(told: list[Report]) -> list[datetime]:
+    """Arrival times after everything happened, all within the lateness bound."""
+    end = max(report.event_time for report in told)
+    return [end + (index + 1) * SECOND for index in range(len(told))]
+
+
+@LIVES
+@given(told=reports(), profiles=PROFILES, seed=st.integers(0, 2**32))
+def test_any_order_within_the_lateness_bound_ends_in_the_same_history(
+    told: list[Report], profiles: ProfileHistory, seed: int
+) -> None:
+    """G3: effective history is a function of the set of reports."""
+    slots = _slots(told)
+    shuffled = random.Random(seed).sample(told, len(told))
+    until = slots[-1] + 2 * LATENESS
+
+    ordered = arrive(zip(slots, told, strict=True), profiles, RULES, until=until)
+    scrambled = arrive(zip(slots, shuffled, strict=True), profiles, RULES, until=until)
+
+    assert scrambled.history() == ordered.history()
+    assert scrambled.world.head.state == ordered.world.head.state
+
+
+@LIVES
+@given(told=reports(), profiles=PROFILES, seed=st.integers(0, 2**32))
+def test_duplicates_and_reordering_change_no_history(told: list[Report], profiles: ProfileHistory, seed: int) -> None:
+    """G2 and G3: reports resent at any later time have no effect."""
+    chance = random.Random(seed)
+    slots = _slots(told)
+    arrivals = list(zip(slots, chance.sample(told, len(told)), strict=True))
+    resent = [(at + timedelta(milliseconds=chance.randint(1, 60_000)), report) for at, report in arrivals]
+    until = slots[-1] + 2 * LATENESS
+
+    once = arrive(arrivals, profiles, RULES, until=until)
+    twice = arrive([*arrivals, *resent], profiles, RULES, until=until)
+
+    assert twice.history() == once.history()
+
+
+@LIVES
+@given(told=reports(), profiles=PROFILES)
+def test_a_repeated_report_changes_nothing(told: list[Report], profiles: ProfileHistory) -> None:
+    """G2: the same identity again is a duplicate, and the world stays as it was."""
+    world = pipeline.new_world("P-1")
+    for report in told:
+        received = Received(report=report, received_at=report.event_time + SECOND)
+        world = pipeline.step(world, received, profiles, RULES, received.received_at).world
+
+        again = pipeline.step(world, received, profiles, RULES, received.received_at + SECOND)
+
+        assert again.disposition is Disposition.DUPLICATE
+        assert again.world == world
+        assert again.events == ()
+
+
+@LIVES
+@given(told=reports(), profiles=PROFILES)
+def test_replay_gives_the_same_events(told: list[Report], profiles: ProfileHistory) -> None:
+    """Deciding is deterministic: the same arrivals publish the same facts with the same ids."""
+    arrivals = [(report.event_time + SECOND, report) for report in told]
+    until = arrivals[-1][0] + 2 * LATENESS
+
+    first = arrive(arrivals, profiles, RULES, until=until)
+    second = arrive(arrivals, profiles, RULES, until=until)
+
+    assert first == second
+
+
+@LIVES
+@given(told=reports(), profiles=PROFILES, minutes=st.lists(st.integers(0, 5000), max_size=8))
+def test_looking_in_between_changes_no_history(
+    told: list[Report], profiles: ProfileHistory, minutes: list[int]
+) -> None:
+    """A tick publishes what is due, earlier; what is true in the end does not depend on when somebody looked."""
+    arrivals = [(report.event_time + SECOND, report) for report in told]
+    until = arrivals[-1][0] + 2 * LATENESS
+    ticks = [at for minute in minutes if (at := START + timedelta(minutes=minute)) < until]
+
+    unwatched = arrive(arrivals, profiles, RULES, until=until)
+    watched = arrive(arrivals, profiles, RULES, until=until, ticks=ticks)
+
+    assert watched.history() == unwatched.history()
+
+
+@LIVES
+@given(told=reports(), profiles=PROFILES)
+def test_live_and_late_delivery_end_in_the_same_history(told: list[Report], profiles: ProfileHistory) -> None:
+    """A gateway that was cut off for days and then sends its buffer in order ends where a live one does."""
+    slots = _slots(told)
+    until = slots[-1] + 2 * LATENESS
+
+    live = arrive([(report.event_time + SECOND, report) for report in told], profiles, RULES, until=until)
+    buffered = arrive(zip(slots, told, strict=True), profiles, RULES, until=until)
+
+    assert live.history() == buffered.history()
+
+
+@LIVES
+@given(told=reports(), profiles=PROFILES, hours=st.lists(st.integers(1, 100), min_size=1, max_size=6))
+def test_silence_never_closes_an_alert(told: list[Report], profiles: ProfileHistory, hours: list[int]) -> None:
+    """G4: while nothing arrives, alerts may open or worsen, and none clears, resolves, is retracted or lowered."""
+    life = arrive(
+        [(report.event_time + SECOND, report) for report in told], profiles, RULES, until=told[-1].event_time + SECOND
+    )
+    world, at = life.world, told[-1].event_time + SECOND
+    allowed = {AlertEventKind.OPENED, AlertEventKind.ESCALATED, AlertEventKind.RECURRED, AlertEventKind.AMENDED}
+    for hour in hours:
+        at += timedelta(hours=hour)
+        # Gaps given up are old evidence settling, not silence: they are let go first, and what follows is judged.
+        world = pipeline.tick(world, profiles, RULES, at, deaf(at)).world
+        before = {record.alert_id: record for record in world.ledger if record.open}
+
+        step = pipeline.tick(world, profiles, RULES, at, Hearing(since=START, until=at))
+
+        assert {event.kind for event in step.events} <= allowed
+        after = {record.alert_id: record for record in step.world.ledger if record.open}
+        assert before.keys() <= after.keys()
+        assert all(after[key].priority.rank >= record.priority.rank for key, record in before.items())
+        world = step.world
+
+
+@LIVES
+@given(told=reports(), profiles=PROFILES, seed=st.integers(0, 2**32))
+def test_the_next_look_is_never_planned_too_late(told: list[Report], profiles: ProfileHistory, seed: int) -> None:
+    """Between now and ``next_wake_at`` time alone changes nothing: a tick just before it publishes nothing."""
+    world = pipeline.new_world("P-1")
+    for report in told:
+        at = report.event_time + SECOND
+        while world.next_wake_at is not None and world.next_wake_at <= at:
+            now = world.next_wake_at
+            world = pipeline.tick(world, profiles, RULES, now, Hearing(since=START, until=now)).world
+        world = pipeline.step(world, Received(report=report, received_at=at), profiles, RULES, at).world
+        if world.next_wake_at is None or world.next_wake_at - at < SECOND:
+            continue
+        before = at + random.Random(seed).random() * (world.next_wake_at - at - timedelta(microseconds=1))
+
+        step = pipeline.tick(world, profiles, RULES, before, Hearing(since=START, until=before))
+
+        assert step.events == ()
