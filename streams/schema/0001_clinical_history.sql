@@ -1,5 +1,5 @@
 -- The whole clinical store. Times are timestamptz; every clinical fact is written in the transaction that also moves the
--- consumed offset. Roles are made by the migrator (streams/store.py), which also owns everything here.
+-- consumed offset. The role pumpwatch_migrator owns everything here; who may do what stands in 0005_roles.sql.
 
 CREATE TYPE priority AS ENUM ('info', 'low', 'medium', 'high');
 
@@ -46,13 +46,18 @@ CREATE TABLE pump_profile (
     PRIMARY KEY (pump_id, valid_from)
 );
 
-CREATE TABLE pump_profile_change (               -- append-only audit of the profiles
+CREATE TABLE pump_profile_change (               -- append-only audit of the profiles, in a hash chain of its own
     change_id    bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     pump_id      text NOT NULL,
     valid_from   timestamptz NOT NULL,
+    site         text NOT NULL,
     profile      jsonb NOT NULL,
     recorded_at  timestamptz NOT NULL DEFAULT now(),
-    recorded_by  text NOT NULL
+    recorded_by  text NOT NULL,
+    chain_id     text NOT NULL,
+    chain_position bigint NOT NULL,
+    hash         bytea NOT NULL,
+    UNIQUE (chain_id, chain_position)
 );
 
 CREATE TABLE pump_state (
@@ -99,7 +104,8 @@ CREATE TABLE reading (
     flow_valve                 text,
     program_checksum           text,
     events                     jsonb,
-    PRIMARY KEY (pump_id, event_time, boot_id, seq)
+    -- The identity first: it answers "seen before?", and within a week a pump's reports lie in order of time anyway.
+    PRIMARY KEY (pump_id, boot_id, seq, event_time)
 ) PARTITION BY RANGE (event_time);
 CREATE TABLE reading_default PARTITION OF reading DEFAULT;
 
@@ -148,7 +154,7 @@ CREATE INDEX alert_open ON alert (pump_id) WHERE resolved_at IS NULL AND NOT ret
 CREATE INDEX alert_recent ON alert (opened_at);
 
 CREATE TABLE audit_chain (
-    chain_id  text PRIMARY KEY,                  -- a pump id, or 'system'
+    chain_id  text PRIMARY KEY,                  -- a pump id, 'system', or 'profile/' and a pump id
     length    bigint NOT NULL,
     head      bytea NOT NULL
 );
