@@ -1,8 +1,7 @@
 """A pump's body: what is in its reservoir, what its motor does, and what it says about itself.
 
-Pure and deterministic: chance comes in as an argument. True and reported values differ on purpose, because the level
-that a SynchroMed II reports is computed from its program (clinical.md D-01), and because it learns of a stall only later
-(A-10).
+Pure and deterministic: chance comes in as an argument. True and reported values differ on purpose: the level that a
+SynchroMed II reports is computed from its program (clinical.md D-01), and it learns of a stall only later (A-10).
 """
 
 from __future__ import annotations
