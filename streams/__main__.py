@@ -1,0 +1,197 @@
+"""The worker process: ``python -m streams``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, NoReturn
+
+import asyncpg
+import faust
+import stamina
+import structlog
+from faust.types import TP
+
+from streams import rulebook, topics
+from streams.app import create_app
+from streams.applying import Applier
+from streams.dead_letters import KafkaDeadLetters, PostgresLimits
+from streams.domain.pipeline import Hearing
+from streams.metrics import Metrics
+from streams.offsets import PostgresOffsets
+from streams.operations import Operations, beat, configure_logging, record_beat, until_stopped
+from streams.profile_listener import listen_for_profiles
+from streams.progress import Progress
+from streams.provision import provision
+from streams.store import Store
+from streams.ticks import Ticks, hearing_of_service
+from streams.upkeep import keep_up
+from streams.worker import TRANSIENT, Worker
+from streams.worker_settings import Settings
+
+SERVICE: Final = "worker"
+UNEXPECTED: Final = 70
+"""EX_SOFTWARE: something happened that this code does not know how to go on from."""
+START_SECONDS: Final = 60.0
+STOP_SECONDS: Final = 60.0
+
+
+def now() -> datetime:
+    """Service time."""
+    return datetime.now(UTC)
+
+
+def fatal(event: str, error: BaseException | None = None, **fields: object) -> NoReturn:
+    """End the process without unwinding: nothing may acknowledge what was not done."""
+    # Of the exception only where it was raised: its text may quote telemetry.
+    shown = {} if error is None else {"error": type(error).__name__, "at": _origin(error)}
+    structlog.get_logger().critical(event, **shown, **fields)
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(UNEXPECTED)
+
+
+def _origin(error: BaseException) -> list[str]:
+    frames, trace = [], error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        frames.append(f"{os.path.basename(code.co_filename)}:{trace.tb_lineno} {code.co_name}")  # noqa: PTH119 - no file
+        trace = trace.tb_next
+    return frames[-8:]
+
+
+async def main(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT."""
+    rules = rulebook.load(settings.rules)
+    metrics = Metrics()
+    async with contextlib.AsyncExitStack() as stack:
+        store = await _patiently(Store.open, settings.postgres.get_secret_value(), max_size=settings.worker_connections)
+        stack.push_async_callback(store.close)
+        await _patiently(provision, settings)
+        topic = settings.topic(topics.TELEMETRY.name)
+        letters = await stack.enter_async_context(
+            KafkaDeadLetters(settings.kafka, settings.topic(topics.DEAD_LETTERS.name))
+        )
+        applier = Applier(settings, topic, store, rules, letters, PostgresLimits(store.pool), metrics, now)
+        worker = Worker(settings, topic, store, PostgresOffsets(store, topic), applier, metrics, fatal)
+        await record_beat(store.pool, SERVICE, settings.instance)
+        app = create_app(settings, worker)
+        await _serve(settings, app, worker, applier, store, rules, metrics)
+
+
+async def _serve(
+    settings: Settings,
+    app: faust.App,
+    worker: Worker,
+    applier: Applier,
+    store: Store,
+    rules: Any,
+    metrics: Metrics,
+) -> None:
+    async def log_ends(numbers: Sequence[int]) -> Mapping[int, int]:
+        ends = await app.consumer.highwaters(*(TP(worker.topic, number) for number in numbers))
+        return {tp.partition: end for tp, end in ends.items()}
+
+    async def heard(moment: datetime) -> Hearing:
+        return await hearing_of_service(store.pool, moment)
+
+    async def ready() -> str | None:
+        if not app.started or app.rebalancing:
+            return "partitions are not assigned yet"
+        await store.pool.execute("SELECT 1")
+        return progress.stopped()
+
+    progress = Progress(settings, worker, log_ends, metrics, now, fatal)
+    ticks = Ticks(settings, worker, store, applier, rules, heard, metrics, now)
+    operations = Operations(
+        metrics.registry,
+        host=settings.worker_metrics_host,
+        port=settings.worker_metrics_port,
+        live=progress.stalled,
+        ready=ready,
+    )
+    dsn = settings.postgres.get_secret_value()
+    async with operations, _running(app, worker):
+        async with _background(
+            ticks.run(),
+            progress.run(),
+            beat(store.pool, SERVICE, settings.instance),
+            listen_for_profiles(dsn, worker.forget_pump, metrics),
+            keep_up(store, metrics, now),
+        ):
+            await _until_stopped_or_broken(app)
+
+
+@contextlib.asynccontextmanager
+async def _running(app: faust.App, worker: Worker) -> AsyncIterator[None]:
+    """The app, from joining the consumer group to having left it."""
+
+    async def revoked(_: Any, tps: set[TP], **__: Any) -> None:
+        worker.revoked(tp.partition for tp in tps)
+
+    app.on_partitions_revoked.connect(revoked)
+    async with asyncio.timeout(START_SECONDS):
+        await app.start()
+    try:
+        yield
+    finally:
+        async with asyncio.timeout(STOP_SECONDS):
+            await app.stop()
+
+
+@contextlib.asynccontextmanager
+async def _background(*works: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run these beside the app; one that ends by itself is a mistake that must not go unnoticed."""
+    tasks = [asyncio.create_task(work) for work in works]
+    for task in tasks:
+        task.add_done_callback(_must_not_end)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _must_not_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled():
+        fatal("a background task ended", task.exception())
+
+
+async def _until_stopped_or_broken(app: faust.App) -> None:
+    signalled = asyncio.create_task(until_stopped())
+    broken = asyncio.create_task(app.wait_until_stopped())
+    try:
+        await asyncio.wait((signalled, broken), return_when=asyncio.FIRST_COMPLETED)
+        if broken.done() and not signalled.done():
+            fatal("the stream processor stopped by itself", app.crash_reason)
+    finally:
+        signalled.cancel()
+        broken.cancel()
+        await asyncio.gather(signalled, broken, return_exceptions=True)
+
+
+async def _patiently(connect: Any, *args: Any, **kwargs: Any) -> Any:
+    """Call it until it works or the patience of a start is over: parts of a system start at the same time."""
+    async for attempt in stamina.retry_context(on=TRANSIENT, attempts=None, timeout=START_SECONDS):
+        with attempt:
+            return await connect(*args, **kwargs)
+
+
+def start() -> None:
+    """Entry point."""
+    settings = Settings()
+    configure_logging(SERVICE, settings.log_level)
+    try:
+        asyncio.run(main(settings))
+    except Exception as error:  # noqa: BLE001 - the process' outermost loop
+        fatal("worker ended", error)
+
+
+if __name__ == "__main__":
+    start()

@@ -1,0 +1,303 @@
+"""From a record's reports to committed rows: decide, keep what cannot be used, write everything in one transaction.
+
+The offset moves in the transaction that writes the effects. Only where PostgreSQL refuses a row are a record's reports
+written in parts, under the same fence but without moving the offset: a crash in between repeats parts, and a repeated
+report has no effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Protocol
+
+import asyncpg
+
+from streams.dead_letters import DeadLetter, DeadLetterLimit, DeadLetterReason, DeadLetters, Limits
+from streams.deciding import Decided, Identity, by_pump, conflicts, decide_pump, first_seen, identity, strays
+from streams.domain.pipeline import Disposition
+from streams.domain.rule import RuleBook
+from streams.domain.telemetry import Received
+from streams.metrics import Failure, Metrics
+from streams.partition import Partition
+from streams.store import Claim, StoredWorld, Work
+from streams.topics import MalformedBatch, decode_batch, encode_batch
+from streams.worker_settings import Settings
+
+REFUSALS: Final = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    ValueError,
+    OverflowError,
+)
+"""PostgreSQL, or the way there, does not accept a value: trying the same again cannot help."""
+SLICE_SECONDS: Final = 0.05
+NOTHING: Final = Work((), (), ())
+
+
+class ClinicalStore(Protocol):
+    """What the worker asks of `streams.store.Store`; its promises are stated there."""
+
+    async def next_offset(self, topic: str, partition: int) -> int | None:
+        """The offset of the record to apply next."""
+
+    async def worlds(self, pump_ids: Sequence[str]) -> dict[str, StoredWorld]:
+        """The pumps' stored worlds; all that were asked for."""
+
+    async def fingerprints(self, identities: Sequence[Identity]) -> Mapping[Identity, bytes]:
+        """Fingerprints of stored readings."""
+
+    async def due(self, partitions: Sequence[int], now: datetime, limit: int) -> list[str]:
+        """Pumps whose deadline has passed."""
+
+    async def apply(self, claim: Claim | None, work: Work, now: datetime) -> None:
+        """Write everything in one transaction, or nothing."""
+
+
+class TooManyDeadLetters(Exception):
+    """A partition produces more dead letters than it may; it must stop before the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A telemetry record as it came from the broker."""
+
+    partition: int
+    offset: int
+    value: bytes
+
+
+class Applier:
+    """Applies records of any partition; the caller holds the partition's lock and knows that the record is next.
+
+    Args:
+        clock: Service time, aware UTC.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        topic: str,
+        store: ClinicalStore,
+        rules: RuleBook,
+        dead_letters: DeadLetters,
+        limits: Limits,
+        metrics: Metrics,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._settings, self._topic = settings, topic
+        self._store, self._rules = store, rules
+        self._dead_letters, self._limits = dead_letters, limits
+        self._metrics, self._clock = metrics, clock
+        self._limit_of: dict[int, DeadLetterLimit] = {}
+        self._kept: dict[int, tuple[int, set[int | None]]] = {}
+
+    async def apply(self, partition: Partition, record: Record) -> None:
+        """Make the record take effect and move the stored offset past it.
+
+        Raises:
+            Fenced: Another worker moved the offset; nothing was written.
+            StaleWorlds: A pump was changed elsewhere; nothing was written.
+            TooManyDeadLetters: The partition must stop; the offset did not move.
+            PostgresError, OSError, TimeoutError, KafkaError: The outcome is unknown.
+        """
+        try:
+            reports = decode_batch(record.value).reports
+        except MalformedBatch as error:
+            await self._divert_record(partition, record, DeadLetterReason.UNDECODABLE, error)
+            return
+        pump_ids = {received.report.pump_id for received in reports}
+        if strays(pump_ids, partition.number, self._settings.partitions):
+            await self._divert_record(partition, record, DeadLetterReason.WRONG_PARTITION, None)
+            return
+        self._metrics.batch_reports.observe(len(reports))
+        try:
+            await self._write(partition, record, reports, record.offset + 1)
+        except REFUSALS as error:
+            partition.cache.clear()
+            self._metrics.failures.labels(Failure.REFUSED).inc()
+            await self._isolate(partition, record, _grouped(reports), error)
+            await self._move(partition, record)
+        self._note_times(partition, reports)
+
+    async def _write(self, partition: Partition, record: Record, reports: Sequence[Received], next_offset: int) -> None:
+        """One transaction for these reports; the offset goes to ``next_offset``, which may be where it is."""
+        now = self._clock()
+        decided = await self._decide(partition, reports, now)
+        for poison in decided.poisoned:
+            index = _index_of(record, poison.received)
+            await self._divert(partition, record, poison.received, index, DeadLetterReason.UNDECIDABLE, poison.error)
+        await self._find_conflicts(decided)
+        claim = Claim(self._topic, partition.number, record.offset, next_offset)
+        started = time.perf_counter()
+        await self._store.apply(claim, Work(decided.readings, decided.quarantined, decided.changes), now)
+        self._metrics.transaction_seconds.observe(time.perf_counter() - started)
+        remember(partition, decided)
+        await self._count_usable(partition, len(reports) - len(decided.poisoned))
+        self._count(decided)
+
+    async def _decide(self, partition: Partition, reports: Sequence[Received], now: datetime) -> Decided:
+        groups = by_pump(reports)
+        worlds = await self.worlds(partition, list(groups))
+        decided = Decided()
+        started = pause_at = time.perf_counter()
+        for pump_id, group in groups.items():
+            decide_pump(decided, worlds[pump_id], group, self._rules, now, partition.number)
+            if time.perf_counter() - pause_at > SLICE_SECONDS:
+                # Metrics and health answer between two pumps of a batch that takes long.
+                await asyncio.sleep(0)
+                pause_at = time.perf_counter()
+        self._metrics.step_seconds.observe(time.perf_counter() - started)
+        return decided
+
+    async def worlds(self, partition: Partition, pump_ids: Sequence[str]) -> dict[str, StoredWorld]:
+        """The pumps' worlds, from memory where they are known; the caller holds the partition's lock."""
+        found, missing = partition.cache.get(pump_ids)
+        self._metrics.cache_hits.inc(len(found))
+        if missing:
+            self._metrics.cache_misses.inc(len(missing))
+            found.update(await self._store.worlds(missing))
+        return found
+
+    async def _find_conflicts(self, decided: Decided) -> None:
+        if not decided.repeated:
+            return
+        known: dict[Identity, bytes] = first_seen(decided)
+        asked = [key for received in decided.repeated if (key := identity(received)) not in known]
+        if asked:
+            known.update(await self._store.fingerprints(asked))
+        found = conflicts(decided.repeated, known)
+        decided.quarantined.extend(found)
+
+    async def _isolate(
+        self, partition: Partition, record: Record, reports: Sequence[Received], error: Exception
+    ) -> None:
+        """Find the reports that PostgreSQL refuses by halving, keep them as dead letters, and write the rest."""
+        if len(reports) == 1:
+            index = _index_of(record, reports[0])
+            await self._divert(partition, record, reports[0], index, DeadLetterReason.REFUSED, error)
+            return
+        middle = len(reports) // 2
+        for half in (reports[:middle], reports[middle:]):
+            try:
+                await self._write(partition, record, half, record.offset)
+            except REFUSALS as refusal:
+                partition.cache.clear()
+                await self._isolate(partition, record, half, refusal)
+
+    async def _move(self, partition: Partition, record: Record) -> None:
+        claim = Claim(self._topic, partition.number, record.offset, record.offset + 1)
+        await self._store.apply(claim, NOTHING, self._clock())
+
+    async def _divert_record(
+        self, partition: Partition, record: Record, reason: DeadLetterReason, error: Exception | None
+    ) -> None:
+        await self._keep(partition, record, record.value, None, reason, error)
+        await self._move(partition, record)
+
+    async def _divert(
+        self,
+        partition: Partition,
+        record: Record,
+        received: Received,
+        index: int,
+        reason: DeadLetterReason,
+        error: Exception,
+    ) -> None:
+        await self._keep(partition, record, encode_batch((received,)), index, reason, error)
+
+    async def _keep(
+        self,
+        partition: Partition,
+        record: Record,
+        value: bytes,
+        index: int | None,
+        reason: DeadLetterReason,
+        error: Exception | None,
+    ) -> None:
+        kept = self._kept_of(record)
+        if index in kept:
+            return
+        limit = await self._limit(partition)
+        if not limit.divert(time.monotonic()):
+            raise TooManyDeadLetters
+        name = type(error).__name__ if error is not None else reason.value
+        letter = DeadLetter(value, self._topic, partition.number, record.offset, index, reason, name)
+        await self._dead_letters.put(letter, self._clock())
+        await self._limits.save(self._topic, partition.number, limit.consecutive)
+        self._metrics.dead_letters.labels(reason).inc()
+        kept.add(index)
+
+    def _kept_of(self, record: Record) -> set[int | None]:
+        """Which parts of this record are dead letters already: another try must not repeat or count them."""
+        offset, kept = self._kept.get(record.partition, (-1, set()))
+        if offset != record.offset:
+            kept = set()
+            self._kept[record.partition] = (record.offset, kept)
+        return kept
+
+    async def _limit(self, partition: Partition) -> DeadLetterLimit:
+        limit = self._limit_of.get(partition.number)
+        if limit is None:
+            consecutive = await self._limits.load(self._topic, partition.number)
+            limit = DeadLetterLimit(
+                self._settings.worker_dead_letters_in_a_row, self._settings.worker_dead_letter_ratio, consecutive
+            )
+            self._limit_of[partition.number] = limit
+        return limit
+
+    async def _count_usable(self, partition: Partition, count: int) -> None:
+        limit = self._limit_of.get(partition.number) or await self._limit(partition)
+        before = limit.consecutive
+        limit.usable(count, time.monotonic())
+        if before and not limit.consecutive:
+            await self._limits.save(self._topic, partition.number, 0)
+
+    def forget_limit(self, partition: Partition) -> None:
+        """Read the count again at the next need: another worker may have moved it."""
+        self._limit_of.pop(partition.number, None)
+        self._kept.pop(partition.number, None)
+
+    def _count(self, decided: Decided) -> None:
+        reports = self._metrics.reports
+        counts = {
+            Disposition.APPLIED.value: len(decided.readings) - decided.late,
+            Disposition.LATE.value: decided.late,
+            "dead_letter": len(decided.poisoned),
+        }
+        conflicting = sum(1 for quarantined in decided.quarantined if quarantined.reason == "conflict")
+        counts["conflict"] = conflicting
+        counts[Disposition.QUARANTINED_FUTURE.value] = len(decided.quarantined) - conflicting
+        counts[Disposition.DUPLICATE.value] = len(decided.repeated) - conflicting
+        for disposition, count in counts.items():
+            if count:
+                reports.labels(disposition).inc(count)
+        for change in decided.changes:
+            for event in change.events:
+                self._metrics.alert_events.labels(event.kind, event.alert.priority).inc()
+
+    def _note_times(self, partition: Partition, reports: Sequence[Received]) -> None:
+        now = self._clock()
+        self._metrics.latency.observe([(now - received.received_at).total_seconds() for received in reports])
+        self._metrics.event_age.observe([(now - received.report.event_time).total_seconds() for received in reports])
+        partition.heard(max(received.received_at for received in reports))
+
+
+def remember(partition: Partition, decided: Decided) -> None:
+    """Put what was committed into the partition's memory."""
+    for change, after in zip(decided.changes, decided.after, strict=True):
+        partition.cache.put(change.pump_id, after)
+
+
+def _grouped(reports: Sequence[Received]) -> list[Received]:
+    """Reports pump by pump: halves then split few pumps."""
+    return [received for group in by_pump(reports).values() for received in group]
+
+
+def _index_of(record: Record, wanted: Received) -> int:
+    """The report's place in its record."""
+    return next(index for index, received in enumerate(decode_batch(record.value).reports) if received == wanted)

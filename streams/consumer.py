@@ -1,0 +1,69 @@
+"""The Kafka consumer whose position after every assignment is PostgreSQL's, never the one committed to Kafka."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping
+from typing import Any, Protocol
+
+import structlog
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from streams.partition import LogRange
+from streams.topic_identity import topic_id
+
+
+class Positions(Protocol):
+    """Knows from which offset each partition goes on."""
+
+    def assigned(self, logs: Mapping[int, LogRange]) -> Awaitable[dict[int, int]]:
+        """Take over these partitions; the offset to read each from."""
+
+
+class Consumer(driver.Consumer):
+    """Faust's aiokafka consumer, asking `Positions` where Faust asks Kafka for committed offsets."""
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Seek every assigned partition to the offset in PostgreSQL; called after each assignment."""
+        ours: set[TP] = self.assignment()
+        if not ours:
+            return {}
+        try:
+            return await self._seek_all(ours)
+        except Exception as error:
+            if self.assignment() != ours:
+                # The next assignment is on its way and seeks again.
+                structlog.get_logger().info("assignment changed while seeking", error=type(error).__name__)
+                return {}
+            raise
+
+    async def _seek_all(self, ours: set[TP]) -> Mapping[TP, int]:
+        transport: PostgresTransport = self.transport
+        starts = await self.earliest_offsets(*ours)
+        ends = await self.highwaters(*ours)
+        identity = await self._thread.call_thread(topic_id, self._thread._ensure_consumer()._client, transport.topic)
+        logs = {tp.partition: LogRange(starts[tp], ends[tp], identity) for tp in ours}
+        positions = await transport.positions.assigned(logs)
+        targets = {tp: positions[tp.partition] for tp in ours}
+        await self.seek_wait(targets)
+        return targets
+
+    async def seek_back(self, partition: int, offset: int) -> None:
+        """Read a partition again from ``offset``."""
+        transport: PostgresTransport = self.transport
+        await self.seek_wait({TP(transport.topic, partition): offset})
+
+
+class PostgresTransport(driver.Transport):
+    """Faust's aiokafka transport with `Consumer`.
+
+    Args:
+        topic: The one topic that is consumed.
+        positions: Where its partitions go on.
+    """
+
+    Consumer = Consumer
+
+    def __init__(self, url: Any, app: Any, topic: str, positions: Positions) -> None:
+        super().__init__(url, app)
+        self.topic, self.positions = topic, positions

@@ -1,0 +1,139 @@
+"""What one record's reports make of their pumps: pure, so it can be tested without broker or database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from streams.domain.alert import AlertEvent
+from streams.domain.pipeline import Disposition, Hearing, Step, step, tick
+from streams.domain.rule import RuleBook
+from streams.domain.telemetry import Received, fingerprint
+from streams.domain.world import World, snapshot
+from streams.store import Change, Quarantined, StoredWorld
+from streams.topics import partition_of
+
+Identity = tuple[str, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Poison:
+    """A report that cannot be decided, and why."""
+
+    received: Received
+    error: Exception
+
+
+@dataclass(slots=True)
+class Decided:
+    """The outcome of a batch so far; `decide_pump` adds to it, pump by pump."""
+
+    readings: list[Received] = field(default_factory=list)
+    late: int = 0
+    repeated: list[Received] = field(default_factory=list)
+    """Seen before under the same identity: the same report again, or a conflict that only the store can tell."""
+    quarantined: list[Quarantined] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    after: list[StoredWorld] = field(default_factory=list)
+    """The changed pumps as they are once the changes are committed; in the order of ``changes``."""
+    poisoned: list[Poison] = field(default_factory=list)
+
+
+def by_pump(reports: Iterable[Received]) -> dict[str, list[Received]]:
+    """Reports of each pump in their order, pumps sorted: every writer then locks rows in the same order."""
+    groups: dict[str, list[Received]] = {}
+    for received in reports:
+        pump_id = received.report.pump_id
+        group = groups.get(pump_id)
+        if group is None:
+            groups[pump_id] = [received]
+        else:
+            group.append(received)
+    return dict(sorted(groups.items()))
+
+
+def strays(pump_ids: Iterable[str], partition: int, partitions: int) -> bool:
+    """Whether a pump does not belong to the partition; one record must not touch another partition's rows."""
+    return any(partition_of(pump_id, partitions) != partition for pump_id in pump_ids)
+
+
+def decide_pump(
+    decided: Decided,
+    stored: StoredWorld,
+    reports: Sequence[Received],
+    rules: RuleBook,
+    now: datetime,
+    partition: int,
+) -> None:
+    """Take one pump through its reports of a batch, and add what follows to ``decided``."""
+    world, profiles = stored.world, stored.profiles
+    events: list[AlertEvent] = []
+    caused_at: datetime | None = None
+    for received in reports:
+        try:
+            outcome = step(world, received, profiles, rules, now)
+        except Exception as error:  # noqa: BLE001 - one report that no rule can judge must not stop the others
+            decided.poisoned.append(Poison(received, error))
+            continue
+        if outcome.disposition is Disposition.APPLIED or outcome.disposition is Disposition.LATE:
+            decided.readings.append(received)
+            decided.late += outcome.disposition is Disposition.LATE
+            world = outcome.world
+            if outcome.events:
+                events.extend(outcome.events)
+                caused_at = caused_at or received.received_at
+        elif outcome.disposition is Disposition.DUPLICATE:
+            decided.repeated.append(received)
+        else:
+            decided.quarantined.append(Quarantined(received, "future"))
+    if world is not stored.world:
+        caused_at = caused_at or reports[-1].received_at
+        decided.changes.append(_change(stored, world, tuple(events), caused_at, partition))
+        decided.after.append(StoredWorld(stored.revision + 1, world, profiles))
+
+
+def decide_tick(
+    decided: Decided, stored: StoredWorld, rules: RuleBook, now: datetime, hearing: Hearing, partition: int
+) -> None:
+    """Let time pass for one pump; a change even without events, since the next deadline has moved."""
+    outcome: Step = tick(stored.world, stored.profiles, rules, now, hearing)
+    decided.changes.append(_change(stored, outcome.world, outcome.events, None, partition))
+    decided.after.append(StoredWorld(stored.revision + 1, outcome.world, stored.profiles))
+
+
+def _change(
+    stored: StoredWorld, world: World, events: tuple[AlertEvent, ...], received_at: datetime | None, partition: int
+) -> Change:
+    return Change(
+        pump_id=world.pump_id,
+        kafka_partition=partition,
+        revision=stored.revision,
+        world=world,
+        snapshot=snapshot(world, stored.profiles),
+        events=events,
+        received_at=received_at,
+    )
+
+
+def identity(received: Received) -> Identity:
+    """What makes a report the same report: pump, boot and sequence number."""
+    report = received.report
+    return report.pump_id, report.boot_id, report.seq
+
+
+def first_seen(decided: Decided) -> dict[Identity, bytes]:
+    """Fingerprints of the batch's own new readings, for repeats within the batch; empty when nothing repeats."""
+    if not decided.repeated:
+        return {}
+    wanted = {identity(received) for received in decided.repeated}
+    return {key: fingerprint(received.report) for received in decided.readings if (key := identity(received)) in wanted}
+
+
+def conflicts(repeated: Iterable[Received], known: Mapping[Identity, bytes]) -> list[Quarantined]:
+    """Those repeats that say something else than what is stored under their identity (catalogue M.18)."""
+    return [
+        Quarantined(received, "conflict")
+        for received in repeated
+        if (stored := known.get(identity(received))) is not None and bytes(stored) != fingerprint(received.report)
+    ]

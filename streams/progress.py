@@ -1,0 +1,112 @@
+"""Whether records are applied as they come, judged by the broker's log and PostgreSQL's offset, not by Faust's word."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final
+
+import structlog
+
+from streams.metrics import Metrics
+from streams.partition import Partition, Stop
+from streams.worker import Fatal, Worker
+from streams.worker_settings import Settings
+
+CHECK_SECONDS: Final = 1.0
+ANSWER_SECONDS: Final = 10.0
+ON_ITS_WAY: Final = timedelta(seconds=2)
+"""A report accepted this shortly before may still be on its way from the edge into the log."""
+EXIT_AFTER_SECONDS: Final = 5.0
+"""Time for the failing ``/livez`` to be seen before the process ends by itself."""
+
+
+class Progress:
+    """Compares each partition's log end with the stored offset; `run` until cancelled.
+
+    Args:
+        log_ends: The end offset of each of these partitions; may fail or hang.
+        clock: Service time, aware UTC.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        worker: Worker,
+        log_ends: Callable[[Sequence[int]], Awaitable[Mapping[int, int]]],
+        metrics: Metrics,
+        clock: Callable[[], datetime],
+        fatal: Fatal,
+    ) -> None:
+        self._settings, self._worker, self._log_ends = settings, worker, log_ends
+        self._metrics, self._clock, self._fatal = metrics, clock, fatal
+        self._answered_at = time.monotonic()
+        self._shown: set[int] = set()
+        self._reason: str | None = None
+        self._reason_at = 0.0
+        self._log = structlog.get_logger()
+
+    def stalled(self) -> str | None:
+        """None while records are applied as they come, else why the process should be restarted."""
+        return self._reason
+
+    def stopped(self) -> str | None:
+        """Which partitions wait for an operator, if any."""
+        waiting = sorted(
+            f"{partition.number} ({partition.stopped})" for partition in self._worker.partitions if partition.stopped
+        )
+        return f"partitions stopped: {', '.join(waiting)}" if waiting else None
+
+    async def run(self) -> None:
+        """Check every second, and end a process that does not get on."""
+        while True:
+            await self.once()
+            if self._reason is not None and time.monotonic() - self._reason_at > EXIT_AFTER_SECONDS:
+                self._fatal("no progress", reason=self._reason)
+            await asyncio.sleep(CHECK_SECONDS)
+
+    async def once(self) -> None:
+        """One look at the log."""
+        asked_at, now = self._clock(), time.monotonic()
+        ours = self._worker.partitions
+        ends: Mapping[int, int] = {}
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                ends = await self._log_ends([partition.number for partition in ours]) if ours else {}
+            self._answered_at = now
+        except Exception as error:  # noqa: BLE001 - whatever the client says, what counts is how long it goes on
+            self._metrics.watch_failures.inc()
+            self._log.warning("log ends unknown", error=type(error).__name__)
+        self._note(ours, ends, asked_at)
+        reason = self._judge(ours, ends, now)
+        if reason is None or self._reason is None:
+            self._reason, self._reason_at = reason, now
+        self._metrics.cached_pumps.set(sum(len(partition.cache) for partition in ours))
+
+    def _note(self, ours: Sequence[Partition], ends: Mapping[int, int], asked_at: datetime) -> None:
+        for partition in ours:
+            end = ends.get(partition.number)
+            if end is None:
+                continue
+            self._metrics.lag.labels(partition.number).set(max(0, end - partition.next_offset))
+            self._shown.add(partition.number)
+            if partition.open and not partition.unsure and partition.next_offset >= end:
+                partition.heard(asked_at - ON_ITS_WAY)
+        for number in self._shown - {partition.number for partition in ours}:
+            # Another worker's lag is not ours to report.
+            self._metrics.lag.remove(number)
+            self._shown.discard(number)
+
+    def _judge(self, ours: Sequence[Partition], ends: Mapping[int, int], now: float) -> str | None:
+        patience = self._settings.worker_stall_seconds
+        if now - self._answered_at > patience:
+            return "the broker does not answer"
+        for partition in ours:
+            caught_up = partition.open and ends.get(partition.number, 0) <= partition.next_offset
+            if caught_up or (partition.stopped is not None and partition.stopped is not Stop.FENCED):
+                partition.progress_at = now
+            elif partition.number in ends and now - partition.progress_at > patience:
+                return f"partition {partition.number} has records that are not applied"
+        return None
