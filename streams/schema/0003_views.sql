@@ -52,3 +52,6 @@ SELECT known.pump_id,
 FROM known
 LEFT JOIN in_force USING (pump_id)
 LEFT JOIN pump_state USING (pump_id);
+
+CREATE VIEW v_heartbeat AS
+SELECT service, instance, beat_at, resumed_at FROM service_heartbeat;

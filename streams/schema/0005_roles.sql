@@ -8,10 +8,10 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO pumpwatch
 REVOKE UPDATE, DELETE ON alert_event, pump_profile_change, reading, quarantine FROM pumpwatch_app;
 REVOKE DELETE ON alert, pump_profile, pump_state, consumed, person, gateway FROM pumpwatch_app;
 REVOKE INSERT, UPDATE, DELETE ON audit_chain, schema_migration FROM pumpwatch_app;
-REVOKE INSERT, UPDATE, DELETE ON v_reading, v_alert, v_alert_event, v_notification, v_pump FROM pumpwatch_app;
+REVOKE INSERT, UPDATE, DELETE ON v_reading, v_alert, v_alert_event, v_notification, v_pump, v_heartbeat FROM pumpwatch_app;
 GRANT EXECUTE ON FUNCTION maintain_readings(timestamptz, integer) TO pumpwatch_app;
 
-GRANT SELECT ON v_reading, v_alert, v_alert_event, v_notification, v_pump TO pumpwatch_read;
+GRANT SELECT ON v_reading, v_alert, v_alert_event, v_notification, v_pump, v_heartbeat TO pumpwatch_read;
 
 -- Each week is a table of its own, which the grants above also met; rows reach it through its parent only.
 DO $$
