@@ -350,7 +350,7 @@ def _planned_holds(world: World) -> bool:
     """Whether the first deadline of silence, planned after an earlier message, cannot have come nearer.
 
     It can after silence that was already told (the next one starts with its first step again), and where the last
-    message brought old news: delivery then is long unconfirmed. Budgets are never shorter than six hours.
+    message brought old news: delivery then is long unconfirmed. Budgets are never shorter than three hours.
     """
     confirmed_at, heard_at = world.head.state.confirmed_at, world.last_received_at
     fresh = confirmed_at is not None and heard_at is not None and heard_at - confirmed_at < timedelta(hours=1)

@@ -84,7 +84,15 @@ def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
         motor = draw(st.sampled_from([None, Motor.RUNNING, Motor.RUNNING, Motor.RUNNING, *Motor]))
         alarms = draw(
             st.sampled_from(
-                [None, (), (), (Alarm.MOTOR_STALL,), (Alarm.LOW_RESERVOIR,), (Alarm.RESERVOIR_EMPTY,), (Alarm.ELECTIVE_REPLACEMENT,)]
+                [
+                    None,
+                    (),
+                    (),
+                    (Alarm.MOTOR_STALL,),
+                    (Alarm.LOW_RESERVOIR,),
+                    (Alarm.RESERVOIR_EMPTY,),
+                    (Alarm.ELECTIVE_REPLACEMENT,),
+                ]
             )
         )
         told.append(
