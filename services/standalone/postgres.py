@@ -7,11 +7,12 @@ import importlib.util
 import os
 import pwd
 import secrets
+import shutil
 import signal
 import stat
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -53,7 +54,11 @@ class PostgresServer:
         password: Of the superuser ``postgres``; the one of the first start stays valid.
         port: On loopback; 0 takes a free one.
         durable: False trades safety against a crash of the machine (not of the server) for speed, in tests.
+        overrides: Server settings on top of ours.
+        keep_open: Open files that the server inherits.
     """
+
+    name = "PostgreSQL"
 
     def __init__(
         self,
@@ -63,8 +68,9 @@ class PostgresServer:
         port: int = 0,
         durable: bool = True,
         overrides: Mapping[str, str] | None = None,
+        keep_open: Sequence[int] = (),
     ) -> None:
-        self._folder, self._password = folder.resolve(), password
+        self._folder, self._password, self._keep_open = folder.resolve(), password, keep_open
         self._settings = {**_SETTINGS, **({} if durable else _UNSAFE), **(overrides or {})}
         self.port = port or free_port()
         self._child: Child | None = None
@@ -93,12 +99,13 @@ class PostgresServer:
         user = await asyncio.to_thread(self._prepare)
         options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         self._child = Child(
-            "PostgreSQL",
+            self.name,
             [programs() / "postgres", "-D", self._data, "-p", str(self.port), *options],
             env=_environment(),
             log=self._folder / "postgres.log",
             stop_signal=signal.SIGINT,  # Fast shutdown: it does not wait for clients to leave.
             user=user,
+            keep_open=self._keep_open,
         )
         self._child.start()
         await self._answering(self._child)
@@ -123,21 +130,27 @@ class PostgresServer:
         return user
 
     def _init(self, user: int | None) -> None:
-        self._data.mkdir(mode=0o700, exist_ok=True)
+        # Made beside it and moved when whole: a first start that is cut off leaves nothing that looks like a cluster.
+        made = self._data.with_name("data.new")
+        shutil.rmtree(made, ignore_errors=True)
+        made.mkdir(mode=0o700)
         with tempfile.NamedTemporaryFile("w", prefix="pumpwatch-") as password:
             password.write(self._password)
             password.flush()
             if user is not None:
-                os.chown(self._data, user, -1)
+                os.chown(made, user, -1)
                 os.chown(password.name, user, -1)
             done = subprocess.run(
                 [
-                    *(str(programs() / "initdb"), "-D", str(self._data), "-U", "postgres", "--auth=scram-sha-256"),
+                    *(str(programs() / "initdb"), "-D", str(made), "-U", "postgres", "--auth=scram-sha-256"),
                     *(f"--pwfile={password.name}", "--encoding=UTF8", "--locale=C.UTF-8", "--data-checksums"),
                     *(["--no-sync"] if self._settings.get("fsync") == "off" else []),
                 ],
                 env=_environment(),
                 user=user,
+                # Root's group would meet the group's bits of a folder, which nobody widens.
+                group=None if user is None else pwd.getpwuid(user).pw_gid,
+                extra_groups=None if user is None else [],
                 cwd="/",
                 capture_output=True,
                 text=True,
@@ -146,6 +159,7 @@ class PostgresServer:
             )
         if done.returncode:
             raise StartFailed(f"PostgreSQL cannot prepare {self._data}: {done.stderr.strip()}")
+        made.replace(self._data)
 
     async def _answering(self, child: Child) -> None:
         try:

@@ -1,0 +1,90 @@
+# Everything that is done in this repository. It needs Python 3.11 or newer and make; all else is fetched into .venv.
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check format lock integration bench faults properties clean programs
+
+PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PYTEST := $(BIN)/python -m pytest
+CODE := services streams tests
+
+# A stamp's name holds what it was made from, so that any change installs anew and an unchanged checkout starts at once.
+sum = $(shell { echo '$(CURDIR)'; cat $(1); } | cksum | tr -s ' \t' '-')
+RUN_STAMP := $(VENV)/.run-$(call sum,requirements.txt pyproject.toml)
+TEST_STAMP := $(VENV)/.test-$(call sum,requirements.txt tests/requirements.txt pyproject.toml)
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: $(RUN_STAMP) ## Start everything on this machine: PostgreSQL, Kafka, all services and the emulator
+	@exec $(BIN)/python -m services.standalone
+
+test: $(TEST_STAMP) programs check ## Check and test everything
+	$(PYTEST) -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
+
+check: $(TEST_STAMP) ## Format, lint, types, direction of imports, rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(CODE)
+	$(BIN)/lint-imports
+	$(BIN)/pumpwatch rules check
+
+format: $(TEST_STAMP) ## Format, and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: $(TEST_STAMP) ## Renew both locks to the newest versions that pyproject.toml allows
+	$(LOCK) --upgrade --extra build --extra test --output-file tests/requirements.txt pyproject.toml
+	$(LOCK) --upgrade --extra build --constraints tests/requirements.txt --output-file requirements.txt pyproject.toml
+
+LOCK = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11
+
+integration: $(TEST_STAMP) ## Only the tests on a real Kafka and a real PostgreSQL
+	$(PYTEST) tests/integration
+
+bench: $(TEST_STAMP) programs ## Measure, beside rivals; writes build/bench/latest.json
+	$(BIN)/python -m tests.benchmarks
+
+faults: $(TEST_STAMP) ## Kill and pause every process under load, 200 times
+	PUMPWATCH_TEST_FAULT_CYCLES=200 $(PYTEST) tests/faults --timeout 3600
+
+properties: $(TEST_STAMP) ## The laws of the core on many more cases
+	$(PYTEST) tests/domain --hypothesis-profile=thorough --timeout 3600
+
+clean: ## Remove what was built; the data in var/ stays
+	rm -rf $(VENV) build .coverage .coverage.* .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
+
+$(RUN_STAMP): | $(BIN)/python
+	@echo "installing the locked requirements into $(VENV) (once)"
+	@$(PIP) --require-hashes -r requirements.txt
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@rm -f $(VENV)/.run-* && touch $@
+
+$(TEST_STAMP): | $(BIN)/python
+	@echo "installing the locked requirements of the tests into $(VENV) (once)"
+	@$(PIP) --require-hashes -r tests/requirements.txt
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@rm -f $(VENV)/.run-* $(VENV)/.test-* && touch $@ $(RUN_STAMP)
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is not Python 3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: on Debian and Ubuntu, apt-get install python3-venv" >&2; exit 1; }
+	@echo "making $(VENV)"
+	@rm -rf $(VENV) && $(PYTHON) -m venv $(VENV)
+
+# The pages are tried in a browser, and the metrics and alerts against the programs that will read them.
+PROGRAMS := chromium prometheus promtool prometheus-alertmanager
+PACKAGES := chromium prometheus prometheus-alertmanager
+programs:
+	@for name in $(PROGRAMS); do command -v $$name >/dev/null || missing="$$missing $$name"; done; \
+	test -n "$$missing" || exit 0; \
+	as=; test "$$(id -u)" = 0 || as="sudo -n"; \
+	{ command -v apt-get && $${as:-true} true; } >/dev/null 2>&1 || { \
+		echo "the tests need$$missing: install them (Debian: $(PACKAGES))" >&2; exit 1; }; \
+	echo "installing$$missing (once)"; \
+	$$as apt-get update -qq && \
+	$$as env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $(PACKAGES) >/dev/null

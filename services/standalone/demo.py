@@ -1,0 +1,111 @@
+"""What a first look needs: people to sign in as, gateways with tokens, and the profiles of the emulator's pumps."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import asyncpg
+
+from services.standalone.child import StartFailed
+from services.standalone.folder import Folder
+from services.standalone.service import ROOT
+from streams import profiles
+
+ACTOR: Final = "standalone"
+GATEWAY: Final = "demo-gateway"
+PUMP: Final = "demo-pump"
+EMULATOR_SECONDS: Final = 60.0
+
+PROFILE: Final = {
+    "pump_id": PUMP,
+    "site": "demo",
+    "valid_from": "2026-01-01",
+    "family": "synchromed_ii",
+    "reservoir_ml": 20,
+    "drugs": [{"name": "baclofen", "concentration_ug_per_ml": 500.0}],
+    "prescribed_ug_per_day": 240.0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody of the demo's care team; at every site."""
+
+    person_id: str
+    display_name: str
+    ladder_role: str
+
+
+TEAM: Final = (
+    Person("nurse", "Nora Nurse", "primary"),
+    Person("backup", "Ben Backup", "backup"),
+    Person("physician", "Dr Paula Physician", "physician"),
+    Person("lead", "Lee Lead", "site_lead"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Emulated:
+    """The names of a scenario's gateways, and its pumps' profiles as lines of JSON."""
+
+    gateways: tuple[str, ...]
+    profiles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Demo:
+    """What the demo was given: passwords by person, tokens by gateway."""
+
+    passwords: dict[str, str]
+    tokens: dict[str, str]
+
+
+async def furnish(pool: asyncpg.Pool, folder: Folder, emulated: Emulated, now: datetime) -> Demo:
+    """Make what is missing of the demo's people, gateways and profiles; what is there stays.
+
+    Args:
+        pool: As the application's role.
+        folder: Keeps the passwords and tokens.
+        emulated: What the emulator's scenario needs.
+        now: Service time.
+    """
+    passwords = {person.person_id: await _person(pool, folder, person) for person in TEAM}
+    tokens = {name: await _token(pool, folder, name) for name in (GATEWAY, *emulated.gateways)}
+    lines = [json.dumps(PROFILE), *emulated.profiles]
+    result = await profiles.import_profiles(pool, lines, ACTOR, now)
+    if result.errors:
+        raise StartFailed(f"a profile of the emulator cannot be used: {result.errors[0]}")
+    return Demo(passwords, tokens)
+
+
+async def ask_emulator(env: dict[str, str], run: int) -> Emulated:
+    """What the emulator's scenario needs beforehand, from the emulator itself.
+
+    Raises:
+        StartFailed: If it cannot say; the message has its words.
+    """
+    names, lines = await asyncio.gather(
+        asyncio.to_thread(_lines, env, "gateways"),
+        asyncio.to_thread(_lines, env, "profiles", "--run", str(run)),
+    )
+    return Emulated(tuple(names), tuple(lines))
+
+
+def _lines(env: dict[str, str], *arguments: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "services.emulator", *arguments],
+        env={**env, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=EMULATOR_SECONDS,
+        check=False,
+    )
+    if done.returncode:
+        raise StartFailed(f"the emulator's scenario cannot be used: {done.stderr.strip()}")
+    return done.stdout.splitlines()
