@@ -1,6 +1,7 @@
 """quixstreams at its best, doing less: validate, and one threshold rule on state in RocksDB with a changelog.
 
-The rule has hysteresis. No history, no database, no late evidence, no notification; an alert is one message on another topic.
+The rule has hysteresis. No history, no database, no late evidence, no notification; an alert is one message on another
+topic.
 """
 
 from __future__ import annotations
