@@ -81,7 +81,8 @@ async def add(connection: Connection, person: NewPerson, password: str) -> None:
     hashed = await hash_password(password)
     added = await connection.fetchval(
         """
-        INSERT INTO person (person_id, display_name, password_hash, email, webhook_url, webhook_secret, ladder_role, site)
+        INSERT INTO person
+            (person_id, display_name, password_hash, email, webhook_url, webhook_secret, ladder_role, site)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (person_id) DO NOTHING RETURNING person_id
         """,
         person.person_id,
@@ -220,9 +221,10 @@ def _nobodys_hash() -> str:
 
 def _matches(stored: str | None, password: str) -> bool:
     try:
-        return _HASHER.verify(stored or _nobodys_hash(), password) and stored is not None
+        _HASHER.verify(stored or _nobodys_hash(), password)
     except (VerificationError, InvalidHashError):
         return False
+    return stored is not None
 
 
 def _person(row: asyncpg.Record) -> Person:
