@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -66,11 +66,12 @@ class Gateway:
     Args:
         plan: Its habits.
         identity: Its id and token.
-        client: Shared HTTP client whose base URL is ingest's; the caller closes it.
+        client: Shared HTTP client whose base URL is ingest's, with a timeout; the caller closes it.
         metrics: Where it counts.
         chance: Decides what is resent and reordered.
         started_at: Offset zero of the plan's outages.
         clock: Service time, aware UTC.
+        sleep: Waits that many seconds.
         capacity: Reports the buffer holds; beyond it the oldest is dropped and counted.
     """
 
@@ -84,10 +85,11 @@ class Gateway:
         *,
         started_at: datetime,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         capacity: int = DEFAULT_CAPACITY,
     ) -> None:
         self._plan, self._identity, self._client, self._metrics, self._chance = plan, identity, client, metrics, chance
-        self._started_at, self._clock, self._capacity = started_at, clock, capacity
+        self._started_at, self._clock, self._sleep, self._capacity = started_at, clock, sleep, capacity
         self._buffer: deque[Held] = deque()
         self._sending: list[Held] = []
         self._log = structlog.get_logger()
@@ -113,7 +115,7 @@ class Gateway:
         while True:
             while self.linked() and self._buffer:
                 await self._send_next()
-            await asyncio.sleep(self._plan.send_every.total_seconds())
+            await self._sleep(self._plan.send_every.total_seconds())
 
     def _put(self, held: Held) -> None:
         if self.held >= self._capacity:
@@ -171,10 +173,10 @@ class Gateway:
             if wait is None:
                 return
             self._metrics.reports[Outcome.RETRIED].inc(len(batch))
-            await asyncio.sleep(max(wait, pause * self._chance.uniform(0.5, 1.0)))
+            await self._sleep(max(wait, pause * self._chance.uniform(0.5, 1.0)))
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             while not self.linked():
-                await asyncio.sleep(LOOK_AGAIN_SECONDS)
+                await self._sleep(LOOK_AGAIN_SECONDS)
 
     async def _try(self, body: bytes, count: int) -> float | None:
         """One request: None when ingest answered for every report, else the seconds to wait at least.
@@ -187,7 +189,7 @@ class Gateway:
             "content-type": "application/json",
         }
         try:
-            response = await self._client.post(REPORTS_PATH, content=body, headers=headers, timeout=TIMEOUT)
+            response = await self._client.post(REPORTS_PATH, content=body, headers=headers)
         except httpx.TransportError as error:
             self._metrics.requests.labels("network_error").inc()
             self._log.info("ingest not reached", error=type(error).__name__)

@@ -33,7 +33,7 @@ class Build:
 
     ``accuracy`` is true over programmed flow. ``low_alarm_ml`` is the pump's own alarm setting, on its computed level.
     ``detection`` is how long a stall, or its end, lasts before the pump knows. ``fever_celsius`` is added to a body's
-    circadian temperature, ``rhythm_hours`` shifts it.
+    circadian temperature, ``rhythm_hours`` shifts it. ``tells_motor`` is whether a gateway can read the motor's state.
     """
 
     pump_id: str
@@ -44,6 +44,7 @@ class Build:
     low_alarm_ml: float = 2.0
     detection: timedelta = timedelta(0)
     senses_volume: bool = False
+    tells_motor: bool = True
     implanted_at: datetime
     rhythm_hours: float = 0.0
     fever_celsius: float = 0.0
@@ -282,6 +283,8 @@ def tell(pump: Pump, chance: Random) -> tuple[Pump, Document]:
         "battery": battery,
         "program_checksum": build.program_checksum,
     }
+    if not build.tells_motor:
+        del document["motor"]
     if build.senses_volume:
         document["volume_delivered_ml"] = round(pump.volume_delivered_ml, 6)
         noisy = pump.reservoir_true_ml + chance.gauss(0, 0.02)

@@ -11,7 +11,7 @@ from typing import Final
 import httpx
 import structlog
 
-from services.emulator.gateway import Gateway
+from services.emulator.gateway import TIMEOUT, Gateway
 from services.emulator.metrics import Metrics
 from services.emulator.scenario import Scenario
 from services.emulator.settings import Settings
@@ -33,7 +33,9 @@ async def run(scenario: Scenario, settings: Settings, metrics: Metrics, started_
         started_at: Offset zero of the story, aware UTC; normally now.
     """
     limits = httpx.Limits(max_connections=2 * len(scenario.gateways))
-    async with httpx.AsyncClient(base_url=settings.emulator_ingest_url, limits=limits, trust_env=False) as client:
+    async with httpx.AsyncClient(
+        base_url=settings.emulator_ingest_url, limits=limits, timeout=TIMEOUT, trust_env=False
+    ) as client:
         gateways = {
             plan.name: Gateway(
                 plan,

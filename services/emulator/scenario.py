@@ -129,6 +129,7 @@ class PumpPlan(_Part):
     accuracy: Annotated[float, Field(gt=0, le=3)] = 1.0
     detection: Annotated[timedelta, Field(ge=timedelta(0), le=timedelta(minutes=90))] = timedelta(0)
     senses_volume: bool = False
+    tells_motor: bool = True
     level_ml: Annotated[float, Field(gt=0, le=40)] | None = None
     low_at: timedelta | None = None
     story: tuple[Act, ...] = ()

@@ -87,6 +87,7 @@ class _Life:
             low_alarm_ml=min(2.0, low_limit_ml(scenario, plan)),
             detection=plan.detection,
             senses_volume=plan.senses_volume,
+            tells_motor=plan.tells_motor,
             implanted_at=self._start - timedelta(days=character.randint(*IMPLANTED_DAYS)),
             rhythm_hours=character.uniform(-1, 1),
         )
