@@ -263,7 +263,7 @@ def _amendment(record: AlertRecord, episode: Episode, hold_clearing: bool) -> Al
     true = msgspec.structs.replace(
         record,
         effective_from=episode.start,
-        effective_to=None if episode.present else episode.ended_at,
+        effective_to=episode.ended_at if episode.closed or not episode.present else None,
         priority=episode.priority,
         ladder=_LADDERS[episode.priority],
         active=episode.present,

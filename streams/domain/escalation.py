@@ -137,7 +137,10 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The organisation's choices. ``quiet`` is the night (start, end) in site time; None: there is none."""
+    """The organisation's choices. ``quiet`` is the night (start, end) in site time; None: there is none.
+
+    ``pace`` multiplies the times of the steps: below 1 for a drill that shows a whole ladder in minutes, never above.
+    """
 
     quiet: tuple[time, time] | None = (time(22), time(7))
     urgent_within: timedelta = timedelta(hours=12)
@@ -146,6 +149,7 @@ class Policy:
     hold_low_working_days: int = 3
     repeat_every: timedelta = timedelta(minutes=30)
     repeat_after_failure: timedelta = timedelta(minutes=5)
+    pace: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +230,16 @@ def plan(
     if climb.next_step_at is None:
         return _rest(case, climb, Silence.STEPS_DONE, (*told, *begun, *due), policy, now)
     return Decision(climb, (*told, *begun, *due))
+
+
+def confirm_by(step: int, queued_at: datetime, policy: Policy) -> datetime:
+    """When a step of the high ladder, queued at that moment, must have been answered or followed by the next.
+
+    It rests on no stored climb, so that an audit can hold the climbs against it.
+    """
+    if step + 1 >= len(_HIGH):
+        return queued_at + policy.repeat_every
+    return queued_at + (_HIGH[step + 1].after - _HIGH[step].after) * policy.pace
 
 
 def _silence(case: Case) -> Silence | None:
@@ -369,7 +383,7 @@ def _step_at(case: Case, climb: Climb, sent: Sent, policy: Policy, now: datetime
         return now
     rung = rungs[climb.next_step]
     base = _base(case, climb.started_at, policy)
-    return _working_days_after(base, rung.working_days, case.zone) + rung.after
+    return _working_days_after(base, rung.working_days, case.zone) + rung.after * policy.pace
 
 
 def _pages(

@@ -57,10 +57,14 @@ class Fold:
         raise RuntimeError("deadlines do not end")
 
     def resolve(self, resolution: Resolution) -> None:
-        """Close a rule's open episode because a person says so; muted while its condition goes on."""
+        """Close a rule's open episode because a person says so; muted while its condition goes on.
+
+        A latched episode that late evidence shows to go on stays open: nobody would have closed it.
+        """
         self.until(resolution.at)
         track = self.folded.tracks.get(resolution.rule_id)
-        if track is None or track.closed:
+        rule = self.rules.get(resolution.rule_id)
+        if track is None or track.closed or (rule is not None and track.present and rule.latches(track.priority)):
             return
         tracks = {**self.folded.tracks, resolution.rule_id: resolved(track, resolution)}
         self.folded = replace(self.folded, tracks=tracks)
@@ -110,7 +114,7 @@ def judge(
         return None, None
     if track.closed:
         if track.muted and finding.presence is Presence.ABSENT:
-            track = replace(track, muted=False)
+            track = replace(track, muted=False, present=False, ended_at=finding.ended_at or at)
         return (None, track) if _forgotten(track, at) else (track, None)
     if finding.presence is Presence.NOT_EVALUABLE:
         return track, None

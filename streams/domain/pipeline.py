@@ -133,8 +133,9 @@ def tick(world: World, profiles: ProfileHistory, rules: RuleBook, now: datetime,
     arrivals = give_up(world.arrivals, heard_until)
     if arrivals is not world.arrivals:
         world, settled = _refolded(replace(world, arrivals=arrivals), profiles, rules)
-    world, forgotten = _silence(world, profiles, rules, Hearing(hearing.since, heard_until))
-    return _published(world, [*settled, *forgotten], profiles, rules, now, Disposition.APPLIED)
+    hearing = Hearing(hearing.since, heard_until)
+    world, forgotten = _silence(world, profiles, rules, hearing)
+    return _published(world, [*settled, *forgotten], profiles, rules, now, Disposition.APPLIED, hearing=hearing)
 
 
 def resolve(
@@ -159,7 +160,8 @@ def resolve(
     rule = rules.get(record.rule_id)
     if rule is not None and record.active and rule.latches(record.priority):
         return ResolveRefused("the condition still holds; it can be confirmed, and resolved when it has ended")
-    resolution = Resolution(record.rule_id, now, actor)
+    newest = world.arrivals
+    resolution = Resolution(record.rule_id, now, actor, newest.boot_id or 0, newest.next_seq - 1)
     silence = {
         rule_id: resolved(track, resolution) if rule_id == record.rule_id and not track.closed else track
         for rule_id, track in world.silence.items()
@@ -195,7 +197,7 @@ def _windowed(
 ) -> tuple[World, list[Episode]]:
     """A gap is open: the newest report of the window joins its end, any other one is folded in its place."""
     at_end = world.tip is not None and world.window[-1] is received and not _frozen(world.window, world.arrivals)
-    if world.tip is None or not at_end or any(one.at >= received.report.event_time for one in world.resolutions):
+    if world.tip is None or not at_end:
         return _refolded(world, profiles, rules)
     fold = Fold(world.tip, profiles, rules)
     fold.report(received.report)
@@ -240,7 +242,8 @@ def _fold_window(
     """Fold reports with the resolutions that lie between them; returns those that come after the last report."""
     waiting = list(resolutions)
     for received in window:
-        while waiting and waiting[0].at < received.report.event_time:
+        key = (received.report.boot_id, received.report.seq)
+        while waiting and (waiting[0].boot_id, waiting[0].seq) < key:
             fold.resolve(waiting.pop(0))
         fold.report(received.report)
     return tuple(waiting)
@@ -308,6 +311,7 @@ def _published(
     now: datetime,
     disposition: Disposition,
     disproved_by: Reason = Reason.LATE_EVIDENCE,
+    hearing: Hearing | None = None,
 ) -> Step:
     """Compare what is true now with what people were told, and say when to look again."""
     view, log = _view(world, profiles, rules, now)
@@ -316,7 +320,7 @@ def _published(
     events: tuple[AlertEvent, ...] = ()
     if told or ledger:
         ledger, events = _reconciled(world, told, settled, rules, disproved_by)
-    world = replace(world, ledger=ledger, next_wake_at=_next_wake_at(world, view, profiles, rules, now))
+    world = replace(world, ledger=ledger, next_wake_at=_next_wake_at(world, view, profiles, rules, now, hearing))
     return Step(world, events, disposition)
 
 
@@ -331,12 +335,12 @@ def _view(world: World, profiles: ProfileHistory, rules: RuleBook, now: datetime
 
 
 def _next_wake_at(
-    world: World, view: Folded, profiles: ProfileHistory, rules: RuleBook, now: datetime
+    world: World, view: Folded, profiles: ProfileHistory, rules: RuleBook, now: datetime, hearing: Hearing | None
 ) -> datetime | None:
     """When to look again at the latest; may be too early, since a message moves the deadlines of silence away."""
     planned = world.next_wake_at
-    if planned is None or planned <= now or not _planned_holds(world):
-        planned = _silence_wake_at(world, profiles, rules, now)
+    if hearing is not None or planned is None or planned <= now or not _planned_holds(world):
+        planned = _silence_wake_at(world, profiles, rules, hearing)
     gaps = world.arrivals.gaps
     gap_at = min(gap.opened_at for gap in gaps) + LATENESS + timedelta(seconds=1) if gaps else None
     wake_at = min((at for at in (view.wake_at, planned, gap_at) if at is not None), default=None)
@@ -357,12 +361,16 @@ def _planned_holds(world: World) -> bool:
     return fresh and not world.silence
 
 
-def _silence_wake_at(world: World, profiles: ProfileHistory, rules: RuleBook, now: datetime) -> datetime | None:
-    """The next silence deadline as if the service heard everything up to now."""
+def _silence_wake_at(
+    world: World, profiles: ProfileHistory, rules: RuleBook, hearing: Hearing | None
+) -> datetime | None:
+    """The next silence deadline; without ``hearing`` as if the service heard everything since the last message."""
     if world.last_received_at is None:
         return None
-    at = max(world.last_received_at, now)
-    view = View(world.head.state, profiles.therapy(at), world.head.tracks, at, world.last_received_at)
+    heard_at = at = world.last_received_at
+    if hearing is not None:
+        heard_at, at = max(heard_at, hearing.since), hearing.until
+    view = View(world.head.state, profiles.therapy(at), world.head.tracks, at, heard_at)
     wakes = (rule.condition(view, rule).wake_at for rule in rules.arrival_rules)
     return min((wake_at for wake_at in wakes if wake_at is not None), default=None)
 

@@ -101,7 +101,7 @@ class Folded(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Gap(msgspec.Struct, frozen=True, array_like=True):
-    """Reports not seen yet: from ``(first_boot, first_seq)``, inclusive, to the seen ``(end_boot, end_seq)``, exclusive.
+    """Reports not seen yet: from ``(first_boot, first_seq)`` inclusive, to the seen ``(end_boot, end_seq)``, exclusive.
 
     A gap may reach over boots: how many reports an older boot ended with, or whether there was one before the first
     report ever seen, nobody knows.
@@ -130,11 +130,16 @@ class Arrivals(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Resolution(msgspec.Struct, frozen=True, array_like=True):
-    """A person's decision that a rule's open episode is over, at service time ``at``."""
+    """A person's decision that a rule's open episode is over, at service time ``at``.
+
+    It stands after the report ``(boot_id, seq)``, the newest that was known: what came later nobody had seen.
+    """
 
     rule_id: str
     at: datetime
     actor: str
+    boot_id: int = 0
+    seq: int = -1
 
 
 class World(msgspec.Struct, frozen=True, array_like=True, kw_only=True):

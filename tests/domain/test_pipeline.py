@@ -1,0 +1,392 @@
+"""The path of one report, and of time: what is late, what people close, and what the clock alone may do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from streams.domain import pipeline
+from streams.domain.alert import AlertEvent, AlertEventKind, Priority, Reason, publish
+from streams.domain.evaluation import MAX_DEADLINES, Fold
+from streams.domain.pipeline import Disposition, Hearing, ResolveRefused, Step
+from streams.domain.profile import ProfileHistory
+from streams.domain.rule import Finding, Presence, RuleBook, View
+from streams.domain.world import LATENESS, MAX_WINDOW_REPORTS, Folded, Resolution, World, snapshot
+from streams.rehearsal import START, moment, profiles_of, received_of
+from streams.rulebook import load
+
+RULES = load(Path(__file__).parents[2] / "alert_rules")
+BACLOFEN = profiles_of({})
+MORPHINE = profiles_of(
+    {"drugs": [{"name": "morphine", "concentration_ug_per_ml": 10000}], "prescribed_ug_per_day": 1000}
+)
+MINUTE = timedelta(minutes=1)
+
+
+class Pump:
+    """A pump's world and what was published of it."""
+
+    def __init__(self, profiles: ProfileHistory = BACLOFEN, rules: RuleBook = RULES) -> None:
+        self.profiles, self.rules, self.world = profiles, rules, pipeline.new_world("EX-1")
+        self.events: list[AlertEvent] = []
+
+    def says(self, seq: int, at: str, *, arrives: str | None = None, boot_id: int = 0, **fields: Any) -> Step:
+        """Take a report."""
+        received = received_of({"at": at, "arrives": arrives or at, "boot_id": boot_id, **fields}, seq)
+        return self._took(
+            pipeline.step(self.world, received, self.profiles, self.rules, received.received_at + MINUTE / 60)
+        )
+
+    def waits(self, until: str) -> Step:
+        """Look at ``until``."""
+        now = moment(until)
+        return self._took(pipeline.tick(self.world, self.profiles, self.rules, now, Hearing(since=START, until=now)))
+
+    def resolves(self, rule_id: str, at: str) -> Step | ResolveRefused:
+        """A person closes the rule's alert."""
+        alert_id = next(record.alert_id for record in self.world.ledger if record.rule_id == rule_id)
+        done = pipeline.resolve(self.world, self.profiles, self.rules, alert_id, moment(at), "ada")
+        return self._took(done) if isinstance(done, Step) else done
+
+    def told(self, rule_id: str) -> list[AlertEventKind]:
+        """What was published of a rule."""
+        return [event.kind for event in self.events if event.alert.rule_id == rule_id]
+
+    def _took(self, step: Step) -> Step:
+        self.world = step.world
+        self.events.extend(step.events)
+        return step
+
+
+def _kinds(events: Iterable[AlertEvent]) -> list[AlertEventKind]:
+    return [event.kind for event in events]
+
+
+def test_a_report_from_the_future_is_set_aside() -> None:
+    """More than five minutes ahead of its arrival it touches nothing; exactly five minutes is normal."""
+    pump = Pump()
+
+    ahead = pump.says(0, "PT5M1S", arrives="PT0S", motor="stalled")
+    normal = pump.says(0, "PT5M", arrives="PT0S", motor="running")
+
+    assert ahead.disposition is Disposition.QUARANTINED_FUTURE
+    assert ahead.world == pipeline.new_world("EX-1")
+    assert normal.disposition is Disposition.APPLIED
+
+
+def test_a_stall_that_arrives_after_the_bound_is_found_late() -> None:
+    """Too late to change history, but still actionable: an alert opens and says that it was found late."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="running")
+    pump.says(2, "PT30M", reservoir_estimated_ml=12.0)
+    pump.waits("PT1H40M")
+
+    step = pump.says(1, "PT15M", arrives="PT1H41M", alarms=["motor_stall"], motor="stalled")
+
+    assert step.disposition is Disposition.LATE
+    opened = next(event for event in step.events if event.alert.rule_id == "DLV-01")
+    assert opened.alert.found_late
+    assert opened.effective_at == moment("PT15M")
+
+
+def test_what_is_found_late_joins_an_open_window() -> None:
+    """A newer gap is still open while the older report comes too late; both count."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="running")
+    pump.says(2, "PT30M", reservoir_estimated_ml=12.0)
+    pump.waits("PT1H40M")
+    pump.says(4, "PT1H40M", reservoir_estimated_ml=11.9)
+
+    late = pump.says(1, "PT15M", arrives="PT1H41M", motor="stalled")
+    filled = pump.says(3, "PT1H", arrives="PT1H42M", motor="running")
+
+    assert (late.disposition, filled.disposition) == (Disposition.LATE, Disposition.APPLIED)
+    assert pump.told("DLV-01") == [AlertEventKind.OPENED, AlertEventKind.CLEARED]
+
+
+def test_an_old_reading_that_comes_late_clears_nothing() -> None:
+    """A genuine reading from before the stall is no evidence of recovery."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="running")
+    pump.says(2, "PT30M", motor="stalled")
+    pump.waits("PT1H40M")
+
+    step = pump.says(1, "PT15M", arrives="PT1H41M", motor="running")
+
+    assert step.disposition is Disposition.LATE
+    assert pump.told("DLV-01") == [AlertEventKind.OPENED]
+
+
+def test_clearing_waits_while_a_report_is_missing() -> None:
+    """The alarm fires at once; the good news waits for the hole before it, or for an hour."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="stalled")
+    pump.says(2, "PT10M", motor="running")
+
+    held = pump.told("DLV-01")
+    pump.waits("PT1H10M2S")
+
+    assert held == [AlertEventKind.OPENED]
+    assert pump.told("DLV-01") == [AlertEventKind.OPENED, AlertEventKind.CLEARED]
+
+
+def test_a_latched_alert_closes_by_a_person_after_its_condition_ended() -> None:
+    """Until then it is refused, and says why; a second time it is not open any more."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="stalled")
+
+    refused = pump.resolves("DLV-01", "PT5M")
+    pump.says(1, "PT10M", motor="running")
+    done = pump.resolves("DLV-01", "PT15M")
+    again = pump.resolves("DLV-01", "PT16M")
+
+    assert isinstance(refused, ResolveRefused)
+    assert "still holds" in refused.reason
+    assert isinstance(done, Step)
+    assert _kinds(done.events) == [AlertEventKind.RESOLVED]
+    assert done.events[0].detail == {"resolved_by": "ada"}
+    assert isinstance(again, ResolveRefused)
+    assert "not open" in again.reason
+
+
+def test_an_alert_closed_early_stays_quiet_until_it_worsens() -> None:
+    """RSV-01 on W3: closed by a person as MEDIUM, it comes back only as HIGH."""
+    pump = Pump()
+    for seq in range(3):
+        pump.says(seq, f"PT{15 * seq}M", motor="running", reservoir_estimated_ml=3.9, flow_programmed_ml_per_day=0.5)
+    pump.resolves("RSV-01", "PT31M")
+    pump.says(3, "PT45M", motor="running", reservoir_estimated_ml=3.8, flow_programmed_ml_per_day=0.5)
+    quiet = pump.told("RSV-01")
+
+    pump.says(4, "PT1H", motor="running", reservoir_estimated_ml=0.9, flow_programmed_ml_per_day=0.5)
+
+    assert quiet == [AlertEventKind.OPENED, AlertEventKind.RESOLVED]
+    assert pump.told("RSV-01")[2:] == [AlertEventKind.RECURRED, AlertEventKind.ESCALATED]
+
+
+def test_what_a_person_closed_may_open_again_after_it_truly_ended() -> None:
+    """The mute ends with the condition."""
+    pump = Pump()
+    low: dict[str, Any] = {"motor": "running", "reservoir_estimated_ml": 3.9}
+    for seq in range(3):
+        pump.says(seq, f"PT{15 * seq}M", **low)
+    pump.resolves("RSV-01", "PT31M")
+    pump.says(3, "PT45M", events=[{"type": "refill", "aspirated_ml": 3.9, "injected_ml": 20}], motor="running")
+    for seq in range(4, 8):
+        pump.says(seq, f"P{seq}D", **low)
+
+    assert pump.told("RSV-01") == [
+        AlertEventKind.OPENED,
+        AlertEventKind.RESOLVED,
+        AlertEventKind.CLEARED,
+        AlertEventKind.OPENED,
+    ]
+
+
+def test_a_resolution_inside_an_open_gap_survives_the_refold() -> None:
+    """What a person decided is an input of its own time; a late report neither loses nor repeats it."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="stalled")
+    pump.says(1, "PT5M", motor="running")
+    pump.says(3, "PT20M", motor="running")
+    resolved = pump.resolves("DLV-01", "PT25M")
+
+    pump.says(4, "PT30M", motor="running")
+    pump.says(2, "PT10M", arrives="PT31M", motor="running")
+
+    assert isinstance(resolved, Step)
+    assert pump.told("DLV-01") == [AlertEventKind.OPENED, AlertEventKind.CLEARED, AlertEventKind.RESOLVED]
+
+
+def test_a_report_from_before_a_resolution_is_folded_before_it() -> None:
+    """The pump's old news arrives in order after a person closed the alert: the decision stays the later one."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="stalled")
+    pump.says(1, "PT5M", motor="running")
+    pump.says(3, "PT20M", motor="running")
+    pump.resolves("DLV-01", "PT40M")
+
+    pump.says(4, "PT30M", arrives="PT41M", motor="stalled")
+
+    last = [event for event in pump.events if event.alert.rule_id == "DLV-01"][-1]
+    assert last.alert.open
+    assert last.alert.active
+
+
+def test_silence_that_a_person_closed_worsens_as_news() -> None:
+    """COM-01 closed as INFO is quiet until the silence is long enough for LOW."""
+    pump = Pump(MORPHINE)
+    pump.says(0, "PT0M", motor="running", boot_id=0)
+    pump.waits("PT46M")
+    pump.resolves("COM-01", "PT47M")
+    pump.waits("PT2H")
+    quiet = pump.told("COM-01")
+
+    pump.waits("PT4H1M")
+    pump.says(1, "PT4H2M", motor="running")
+
+    assert quiet == [AlertEventKind.OPENED, AlertEventKind.RESOLVED]
+    assert pump.told("COM-01")[-1] is AlertEventKind.CLEARED
+
+
+def test_a_window_over_its_cap_is_folded_and_goes_on() -> None:
+    """Memory per pump is bounded: what lies under the cap joins the base although a gap is open."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="running")
+    for seq in range(2, MAX_WINDOW_REPORTS + 5):
+        pump.says(seq, f"PT{seq}S", reservoir_estimated_ml=12.0)
+
+    assert len(pump.world.window) <= MAX_WINDOW_REPORTS
+    assert pump.world.arrivals.gaps
+
+
+def test_a_first_contact_keeps_the_door_open_for_an_hour() -> None:
+    """What a pump said before the first report we saw may still be on its way."""
+    pump = Pump()
+    pump.says(5, "PT0M", motor="running", boot_id=2)
+    waiting = len(pump.world.window)
+
+    pump.says(6, "PT1H1M", motor="running", boot_id=2)
+
+    assert waiting == 1
+    assert pump.world.window == ()
+    assert pump.world.head.state.boot_id == 2
+
+
+def test_a_tick_before_the_first_report_does_nothing() -> None:
+    """A pump that was never heard cannot fall silent."""
+    pump = Pump()
+
+    step = pump.waits("P1D")
+
+    assert step.events == ()
+    assert step.world.next_wake_at is None
+
+
+def test_an_outage_of_ours_is_nobody_s_silence() -> None:
+    """I7: silence counts only from when we could hear again."""
+    pump = Pump(MORPHINE)
+    pump.says(0, "PT0M", motor="running")
+    now = moment("PT2H")
+
+    deaf = pipeline.tick(pump.world, MORPHINE, RULES, now, Hearing(since=now - 44 * MINUTE, until=now))
+    heard = pipeline.tick(pump.world, MORPHINE, RULES, now, Hearing(since=now - 45 * MINUTE, until=now))
+
+    assert deaf.events == ()
+    assert deaf.world.next_wake_at == now + MINUTE
+    assert _kinds(heard.events) == [AlertEventKind.OPENED]
+
+
+def test_a_rule_that_left_the_book_keeps_its_alert_as_told() -> None:
+    """Nobody is told that a condition ended because its rule is gone."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="stalled")
+    pump.waits("PT50M")
+    pump.rules = RuleBook(tuple(rule for rule in RULES if rule.id not in ("DLV-01", "COM-01")))
+
+    step = pump.says(1, "PT55M", motor="stalled")
+
+    assert {event.alert.rule_id for event in step.events} <= {"DLV-09"}
+    assert any(record.rule_id == "DLV-01" and record.open for record in pump.world.ledger)
+    assert pump.rules.get("DLV-01") is None
+
+
+def test_an_alert_changes_its_parent_as_a_fact_of_its_own() -> None:
+    """DLV-09 opens under the stall; once the stall is closed by a person it stands alone again."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="running")
+    pump.says(1, "PT1M", motor="stalled")
+    pump.waits("PT3H1M")
+    parent = next(record.parent_id for record in pump.world.ledger if record.rule_id == "DLV-09")
+    stall = next(record.alert_id for record in pump.world.ledger if record.rule_id == "DLV-01")
+
+    assert parent == stall
+
+
+def test_deadlines_that_never_end_are_a_loud_error() -> None:
+    """A condition that wakes itself at the same moment for ever would hang a worker."""
+
+    def restless(view: View, _: object) -> Finding:
+        return Finding(Presence.ABSENT, wake_at=view.at)
+
+    rule = replace(RULES["MRI-01"], condition=restless)
+    fold = Fold(Folded(), BACLOFEN, RuleBook((rule,)))
+    fold.report(received_of({"at": "PT0M", "motor": "running"}, 0).report)
+
+    with pytest.raises(RuntimeError, match="do not end"):
+        fold.until(START + MINUTE)
+    assert MAX_DEADLINES >= 100
+
+
+def test_resolving_what_has_no_open_episode_changes_nothing() -> None:
+    """A decision about an alert that late evidence took away has nothing to act on."""
+    fold = Fold(Folded(), BACLOFEN, RULES)
+
+    fold.resolve(Resolution("DLV-01", START, "ada"))
+
+    assert fold.folded == Folded()
+
+
+def test_publishing_nothing_about_nothing_is_refused() -> None:
+    """One of the two must be there."""
+    with pytest.raises(ValueError, match="neither"):
+        publish("EX-1", None, None, hold_clearing=False, disproved_by=Reason.LATE_EVIDENCE)
+
+
+def test_the_summary_shows_what_is_known() -> None:
+    """Lists read the summary, not the world."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="running", reservoir_estimated_ml=10.0, reservoir_measured_ml=9.5)
+
+    summary = snapshot(pump.world, BACLOFEN)
+
+    assert summary.motor == "running"
+    assert summary.reservoir_estimated_ml == 10.0
+    assert summary.reservoir_measured_ml == 9.5
+    assert summary.last_confirmed_delivery_at == START
+    assert summary.predicted_empty_at is not None
+    assert summary.predicted_empty_at > START
+
+
+def test_a_motor_value_left_out_expires_into_unknown() -> None:
+    """M.2: other telemetry goes on without a motor value, and after an hour nobody knows."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="running")
+    pump.says(1, "PT30M", reservoir_estimated_ml=12.0)
+    pump.says(2, "PT1H30M", reservoir_estimated_ml=12.0)
+
+    assert pump.world.head.state.motor == "unknown"
+    assert pump.world.head.state.armed_since == moment("PT1H")
+
+
+def test_found_late_news_can_expire_the_motor_value_at_once() -> None:
+    """A late report moves no clock; what it says of the motor is as old as it is."""
+    pump = Pump()
+    pump.says(1, "PT3H", reservoir_estimated_ml=12.0, boot_id=0)
+    pump.waits("PT4H1M")
+
+    step = pump.says(0, "PT0M", arrives="PT4H2M", motor="running")
+
+    assert step.disposition is Disposition.LATE
+    assert pump.world.head.state.motor == "unknown"
+
+
+def test_the_gap_wakes_the_pump_when_it_is_given_up() -> None:
+    """The next look is planned for the end of the lateness bound."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="stalled")
+    step = pump.says(2, "PT10M", motor="running")
+
+    assert step.world.next_wake_at is not None
+    assert step.world.next_wake_at <= moment("PT10M") + LATENESS + timedelta(seconds=1)
+
+
+def test_priorities_have_an_order() -> None:
+    """IEC 60601-1-8: information, low, medium, high."""
+    assert [priority.rank for priority in (Priority.INFO, Priority.LOW, Priority.MEDIUM, Priority.HIGH)] == [0, 1, 2, 3]
+    assert isinstance(Pump().world, World)
