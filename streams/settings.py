@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pydantic import Field, SecretStr
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
 
 PREFIX: Final = "PUMPWATCH_"
 RULES: Final = Path(__file__).resolve().parent.parent / "alert_rules"
@@ -19,8 +19,12 @@ class FileSource(PydanticBaseSettingsSource):
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         """The stripped text of the file that the environment names for this field, or None."""
-        path = os.environ.get(f"{PREFIX}{field_name.upper()}_FILE")
-        value = Path(path).read_text(encoding="utf-8").strip() if path else None
+        variable = f"{PREFIX}{field_name.upper()}_FILE"
+        path = os.environ.get(variable)
+        try:
+            value = Path(path).read_text(encoding="utf-8").strip() if path else None
+        except OSError as error:
+            raise SettingsError(f"{variable}: cannot read {path}: {error.strerror}") from error
         return value, field_name, False
 
     def __call__(self) -> dict[str, Any]:

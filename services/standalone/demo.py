@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -14,12 +15,15 @@ import asyncpg
 
 from services.standalone.child import StartFailed
 from services.standalone.folder import Folder
+from services.standalone.postgres import new_password
 from services.standalone.service import ROOT
-from streams import profiles
+from streams import gateways, people, profiles
+from streams.domain.escalation import Role
 
 ACTOR: Final = "standalone"
 GATEWAY: Final = "demo-gateway"
 PUMP: Final = "demo-pump"
+MAIL_DOMAIN: Final = "demo.example"
 EMULATOR_SECONDS: Final = 60.0
 
 PROFILE: Final = {
@@ -39,14 +43,14 @@ class Person:
 
     person_id: str
     display_name: str
-    ladder_role: str
+    ladder_role: Role
 
 
 TEAM: Final = (
-    Person("nurse", "Nora Nurse", "primary"),
-    Person("backup", "Ben Backup", "backup"),
-    Person("physician", "Dr Paula Physician", "physician"),
-    Person("lead", "Lee Lead", "site_lead"),
+    Person("nurse", "Nora Nurse", Role.PRIMARY),
+    Person("backup", "Ben Backup", Role.BACKUP),
+    Person("physician", "Dr Paula Physician", Role.PHYSICIAN),
+    Person("lead", "Lee Lead", Role.SITE_LEAD),
 )
 
 
@@ -75,13 +79,46 @@ async def furnish(pool: asyncpg.Pool, folder: Folder, emulated: Emulated, now: d
         emulated: What the emulator's scenario needs.
         now: Service time.
     """
-    passwords = {person.person_id: await _person(pool, folder, person) for person in TEAM}
-    tokens = {name: await _token(pool, folder, name) for name in (GATEWAY, *emulated.gateways)}
+    passwords = await _team(pool, folder, now)
+    tokens = await _tokens(pool, folder, (GATEWAY, *emulated.gateways))
     lines = [json.dumps(PROFILE), *emulated.profiles]
     result = await profiles.import_profiles(pool, lines, ACTOR, now)
     if result.errors:
         raise StartFailed(f"a profile of the emulator cannot be used: {result.errors[0]}")
     return Demo(passwords, tokens)
+
+
+async def _team(pool: asyncpg.Pool, folder: Folder, now: datetime) -> dict[str, str]:
+    known = {person.person_id for person in await people.list_all(pool)}
+    passwords = {}
+    for person in TEAM:
+        name = f"person-{person.person_id}"
+        lost = folder.kept(name) is None
+        password = passwords[person.person_id] = folder.secret(name, new_password)
+        if person.person_id not in known:
+            await people.add(pool, _newcomer(person), password)
+        elif lost:
+            await people.set_password(pool, person.person_id, password, now)
+    return passwords
+
+
+def _newcomer(person: Person) -> people.NewPerson:
+    return people.NewPerson(
+        person_id=person.person_id,
+        display_name=person.display_name,
+        email=f"{person.person_id}@{MAIL_DOMAIN}",
+        ladder_role=person.ladder_role,
+    )
+
+
+async def _tokens(pool: asyncpg.Pool, folder: Folder, names: Iterable[str]) -> dict[str, str]:
+    active, tokens = await gateways.load_active(pool), {}
+    for name in names:
+        kept = folder.kept(f"gateway-{name}")
+        if kept is None or active.get(gateways.token_hash(kept)) != name:
+            kept = folder.keep(f"gateway-{name}", await gateways.add(pool, name, "home"))
+        tokens[name] = kept
+    return tokens
 
 
 async def ask_emulator(env: dict[str, str], run: int) -> Emulated:
@@ -107,5 +144,6 @@ def _lines(env: dict[str, str], *arguments: str) -> list[str]:
         check=False,
     )
     if done.returncode:
-        raise StartFailed(f"the emulator's scenario cannot be used: {done.stderr.strip()}")
+        last = done.stderr.strip().rpartition("\n")[2]
+        raise StartFailed(f"the emulator's scenario cannot be used: {last}")
     return done.stdout.splitlines()

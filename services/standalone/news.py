@@ -44,9 +44,12 @@ class News:
             for row in await self._opened():
                 if row["number"] not in told and len(told) < limit:
                     told.add(row["number"])
-                    link = f"{self._web}/alerts/{row['alert_id']}"
-                    yield f"alert {row['number']}: {row['priority'].upper()} {row['rule_id']} at {row['pump_id']}  {link}"
+                    yield self._line(row)
             await asyncio.sleep(ASK_SECONDS)
+
+    def _line(self, alert: asyncpg.Record) -> str:
+        link = f"{self._web}/alerts/{alert['alert_id']}"
+        return f"alert {alert['number']}: {alert['priority'].upper()} {alert['rule_id']} at {alert['pump_id']}  {link}"
 
     async def _opened(self) -> list[asyncpg.Record]:
         try:

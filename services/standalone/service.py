@@ -104,9 +104,7 @@ async def keep_up(part: Part, say: Callable[[str], None]) -> None:
         up_since = clock()
         code = await _ended(part.child)
         pause = FIRST_PAUSE_SECONDS if clock() - up_since > STEADY_SECONDS else pause
-        say(
-            f"{part.name} ended with code {code}; it starts again in {pause:g} s; its last words are in {part.child.log}.1"
-        )
+        say(f"{part.name} ended with code {code}; it starts again in {pause:g} s (its last words: {part.child.log}.1)")
         await asyncio.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
         try:

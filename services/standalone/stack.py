@@ -91,6 +91,7 @@ class Stack:
             StartFailed: If a part does not come up; `stop` then ends those that did.
         """
         self._folder.keep("dsn", self.dsn("pumpwatch_app"))
+        self._folder.secret("gateway_tokens", lambda: "{}")
         _, _, emulated = await _together(self._start_postgres(), self._start_kafka(), self._ask_emulator())
         self._say("people, gateways and pumps of the demo")
         async with asyncpg.create_pool(self.dsn("pumpwatch_app"), min_size=1, max_size=2) as pool:

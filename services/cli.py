@@ -1,0 +1,434 @@
+"""``pumpwatch``: what operators do by hand.
+
+Exit codes: 0 done; 1 the answer is no (no stack runs, the chain is broken, a line or rule cannot be used); 2 wrong
+arguments or settings; 3 the database or Kafka does not answer or refuses.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import dataclasses
+import getpass
+import json
+import os
+import secrets
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final, NoReturn, TypeVar
+
+import asyncpg
+import typer
+from aiokafka.errors import KafkaError
+from pydantic import SecretStr, ValidationError
+
+from services.emulator.load import LoadPlan, generate
+from services.emulator.settings import Settings as EmulatorSettings
+from services.ingest.settings import Settings as IngestSettings
+from services.notify.settings import Settings as NotifySettings
+from services.standalone.folder import running
+from services.standalone.settings import Settings as StackSettings
+from services.web.settings import Settings as WebSettings
+from streams import audit, gateways, migrations, people, profiles, rulebook
+from streams.domain.escalation import Role
+from streams.provision import UnsafeTopic, provision
+from streams.settings import PREFIX, CoreSettings
+from streams.worker_settings import Settings as WorkerSettings
+
+NO: Final = 1
+UNUSABLE: Final = 2
+UNREACHABLE: Final = 3
+REDACTED: Final = "(redacted)"
+SETTINGS: Final = (IngestSettings, WorkerSettings, NotifySettings, WebSettings, EmulatorSettings)
+
+Value = TypeVar("Value")
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True, help=__doc__)
+
+
+def _group(name: str, text: str) -> typer.Typer:
+    group = typer.Typer(no_args_is_help=True, help=text)
+    app.add_typer(group, name=name)
+    return group
+
+
+gateways_app = _group("gateways", "Who may send reports.")
+pumps_app = _group("pumps", "What is known of pumps beside their telemetry.")
+people_app = _group("people", "Who is told of alerts and may sign in.")
+audit_app = _group("audit", "Whether the history was changed.")
+rules_app = _group("rules", "The alert rules.")
+topics_app = _group("topics", "Kafka's topics.")
+config_app = _group("config", "The settings in force.")
+
+
+def main() -> None:
+    """Run a command; what goes wrong is one line on stderr and an exit code."""
+    try:
+        app()
+    except ValidationError as error:
+        for entry in error.errors(include_url=False, include_input=False):
+            field = "_".join(map(str, entry["loc"])).upper()
+            print(f"wrong setting {PREFIX}{field}: {entry['msg']}", file=sys.stderr)
+        sys.exit(UNUSABLE)
+    except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError, KafkaError) as error:
+        _fail(f"no answer, or a refusal: {type(error).__name__}: {error}", UNREACHABLE)
+
+
+def _fail(message: str, code: int = NO) -> NoReturn:
+    print(f"pumpwatch: {message}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+# What runs ---------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Show the addresses and secrets of the stack that `make run` started here; 1 when none runs."""
+    found = _running()
+    if found is None:
+        _fail(f"no stack runs in {StackSettings().var.resolve()}; start one with `make run`")
+    if as_json:
+        print(json.dumps(found, indent=2))
+        return
+    for name, value in found.items():
+        if not isinstance(value, dict):
+            print(f"{name:14} {value}")
+        for key, entry in value.items() if isinstance(value, dict) else ():
+            print(f"{f'{name} {key}':14} {entry}")
+
+
+def _running() -> dict[str, Any] | None:
+    return running(StackSettings().var)
+
+
+# The database ------------------------------------------------------------------------------------------------------
+
+
+def _dsn() -> str:
+    """Where the application's role connects: by the environment, else of the stack that runs here."""
+    if f"{PREFIX}POSTGRES" in os.environ or f"{PREFIX}POSTGRES_FILE" in os.environ:
+        return CoreSettings().postgres.get_secret_value()
+    found = _running()
+    if found is None:
+        _fail(
+            "which database? set PUMPWATCH_POSTGRES or PUMPWATCH_POSTGRES_FILE, or start a stack with `make run`",
+            UNUSABLE,
+        )
+    return str(found["postgres"])
+
+
+@asynccontextmanager
+async def _database() -> AsyncIterator[asyncpg.Pool]:
+    async with asyncpg.create_pool(_dsn(), min_size=1, max_size=2, timeout=10, command_timeout=60) as pool:
+        yield pool
+
+
+def _with_database(work: Callable[[asyncpg.Pool], Coroutine[Any, Any, Value]]) -> Value:
+    async def run() -> Value:
+        async with _database() as pool:
+            return await work(pool)
+
+    return asyncio.run(run())
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+# Output ------------------------------------------------------------------------------------------------------------
+
+
+def _show(rows: Sequence[Any], as_json: bool, columns: Sequence[str]) -> None:
+    """Print rows as a table of the columns named, or whole as JSON."""
+    found = [_plain(row) for row in rows]
+    if as_json:
+        print(json.dumps(found, indent=2, default=_text))
+        return
+    table = [list(columns), *([_text(row.get(name)) for name in columns] for row in found)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    for line in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _plain(row: Any) -> dict[str, Any]:
+    return dataclasses.asdict(row) if dataclasses.is_dataclass(row) and not isinstance(row, type) else dict(row)
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return value.isoformat() if isinstance(value, date) else str(value)
+
+
+# Gateways ----------------------------------------------------------------------------------------------------------
+
+
+class GatewayKind(StrEnum):
+    """Where a gateway stands."""
+
+    HOME = "home"
+    CLINIC = "clinic"
+
+
+@gateways_app.command("add")
+def gateways_add(gateway_id: str, kind: GatewayKind = GatewayKind.HOME) -> None:
+    """Let a gateway report; prints its token, which is shown only now."""
+    try:
+        print(_with_database(lambda pool: gateways.add(pool, gateway_id, kind)))
+    except gateways.GatewayRefused as error:
+        _fail(str(error))
+
+
+@gateways_app.command("list")
+def gateways_list(as_json: AsJson = False) -> None:
+    """Show every gateway, revoked ones too."""
+    _show(_with_database(gateways.list_all), as_json, ("gateway_id", "kind", "created_at", "revoked_at"))
+
+
+@gateways_app.command("revoke")
+def gateways_revoke(gateway_id: str) -> None:
+    """Refuse a gateway's reports from now on; 1 when it is unknown or already revoked."""
+    if not _with_database(lambda pool: gateways.revoke(pool, gateway_id)):
+        _fail(f"there is no active gateway {gateway_id}")
+
+
+# Pumps -------------------------------------------------------------------------------------------------------------
+
+
+@pumps_app.command("import")
+def pumps_import(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, allow_dash=True, help="JSON Lines; - is stdin.")],
+    actor: Annotated[str, typer.Option(help="Who answers for the change.")] = "operator",
+) -> None:
+    """Take in profiles; 1 when a line cannot be used, and then nothing is taken in."""
+    text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    result = _with_database(lambda pool: profiles.import_profiles(pool, text.splitlines(), actor, _now()))
+    for error in result.errors:
+        print(f"{file}: {error}", file=sys.stderr)
+    if result.errors:
+        _fail("nothing was taken in")
+    print(f"{result.added} added, {result.changed} changed, {result.unchanged} as they were")
+
+
+@pumps_app.command("list")
+def pumps_list(as_json: AsJson = False) -> None:
+    """Show the profile in force of every pump."""
+    columns = ("pump_id", "site", "valid_from", "family", "reservoir_ml")
+    _show(_with_database(lambda pool: profiles.list_all(pool, _now())), as_json, columns)
+
+
+@pumps_app.command("show")
+def pumps_show(pump_id: str, as_json: AsJson = False) -> None:
+    """Show every version of a pump's profile; 1 when there is none."""
+    found = _with_database(lambda pool: profiles.show(pool, pump_id))
+    if not found:
+        _fail(f"there is no profile of pump {pump_id}")
+    _show(found, as_json, ("valid_from", "recorded_at", "recorded_by", "profile"))
+
+
+# People ------------------------------------------------------------------------------------------------------------
+
+
+@people_app.command("add")
+def people_add(
+    person_id: Annotated[str, typer.Argument(help="Sign-in name.")],
+    name: Annotated[str, typer.Option(help="What others read in `confirmed by`.")],
+    role: Annotated[Role | None, typer.Option(help="Place on the ladders; none: is never told of alerts.")] = None,
+    email: Annotated[str | None, typer.Option(help="Where alerts go.")] = None,
+    webhook: Annotated[
+        str | None, typer.Option(help="Address that alerts go to; its secret is made and printed.")
+    ] = None,
+    site: Annotated[str | None, typer.Option(help="Told of this site only; none: of every site.")] = None,
+    password_stdin: Annotated[bool, typer.Option(help="Read the password from stdin instead of asking.")] = False,
+) -> None:
+    """Add somebody who may sign in and, with a role, is told of alerts."""
+    secret = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}" if webhook else None
+    password = sys.stdin.readline().rstrip("\n") if password_stdin else getpass.getpass("Password: ")
+    person = people.NewPerson(
+        person_id=person_id,
+        display_name=name,
+        email=email,
+        webhook_url=webhook,
+        webhook_secret=secret,
+        ladder_role=role,
+        site=site,
+    )
+    try:
+        _with_database(lambda pool: people.add(pool, person, password))
+    except people.PersonRefused as error:
+        _fail(str(error))
+    if secret:
+        print(secret)
+
+
+@people_app.command("list")
+def people_list(as_json: AsJson = False) -> None:
+    """Show everybody, disabled ones too."""
+    columns = ("person_id", "display_name", "ladder_role", "site", "email", "webhook_url", "disabled_at")
+    _show(_with_database(people.list_all), as_json, columns)
+
+
+@people_app.command("disable")
+def people_disable(person_id: str) -> None:
+    """Take somebody's access and place on the ladders; 1 when nobody with access has this name."""
+    if not _with_database(lambda pool: people.disable(pool, person_id, _now())):
+        _fail(f"nobody with access is called {person_id}")
+
+
+# History, rules, topics, settings ----------------------------------------------------------------------------------
+
+
+@audit_app.command("verify")
+def audit_verify(as_json: AsJson = False) -> None:
+    """Recompute every hash chain of the history; 1 when a row was changed or is missing, naming the first."""
+    broken = _with_database(audit.verify)
+    if as_json:
+        print(json.dumps({"intact": broken is None, "first_bad": str(broken) if broken else None}))
+    if broken is not None:
+        _fail(str(broken))
+    if not as_json:
+        print("the history is intact")
+
+
+@rules_app.command("check")
+def rules_check(
+    folder: Annotated[Path | None, typer.Argument(help="Folder of rule files; PUMPWATCH_RULES when left out.")] = None,
+) -> None:
+    """Read every rule file; 1 on the first that cannot be used."""
+    try:
+        rules = rulebook.load(folder or CoreSettings().rules)
+    except rulebook.RuleError as error:
+        _fail(str(error))
+    print(f"{sum(1 for _ in rules)} rules, {sum(1 for _ in rulebook.examples(rules))} examples")
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to this version: roles, then tables.
+
+    PUMPWATCH_ADMIN_POSTGRES is the DSN of a superuser or of the database's owner with CREATEROLE; PUMPWATCH_APP_PASSWORD,
+    PUMPWATCH_READ_PASSWORD and PUMPWATCH_MIGRATOR_PASSWORD set the roles' passwords. Each may be a file: ..._FILE.
+    """
+    settings = MigrationSettings()
+    given = {
+        migrations.MIGRATOR: settings.migrator_password,
+        migrations.APPLICATION: settings.app_password,
+        migrations.READER: settings.read_password,
+    }
+    passwords = {role: password.get_secret_value() for role, password in given.items() if password is not None}
+    try:
+        applied = asyncio.run(migrations.migrate(settings.admin_postgres.get_secret_value(), passwords))
+    except migrations.MigrationRefused as error:
+        _fail(str(error))
+    print("\n".join(applied) if applied else "nothing to do")
+
+
+class MigrationSettings(CoreSettings):
+    """Who migrates, and the passwords that roles get."""
+
+    admin_postgres: SecretStr
+    migrator_password: SecretStr | None = None
+    app_password: SecretStr | None = None
+    read_password: SecretStr | None = None
+
+
+@topics_app.command("provision")
+def topics_provision() -> None:
+    """Make the topics that are missing and check the others; 1 when one would lose records."""
+    try:
+        made = asyncio.run(provision(CoreSettings()))
+    except UnsafeTopic as error:
+        _fail(str(error))
+    print("\n".join(made) if made else "nothing to do")
+
+
+@config_app.command("show")
+def config_show(
+    redacted: Annotated[bool, typer.Option("--redacted/--with-secrets", help="Whether to hide secrets.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Show the settings that every service would start with in this environment."""
+    settings = {name: value for kind in SETTINGS for name, value in dict(kind()).items()}
+    shown = {f"{PREFIX}{name.upper()}": _open(value, redacted) for name, value in sorted(settings.items())}
+    if as_json:
+        print(json.dumps(shown, indent=2))
+        return
+    for name, value in shown.items():
+        print(f"{name}={value}")
+
+
+def _open(value: object, redacted: bool) -> str:
+    if isinstance(value, SecretStr):
+        return (REDACTED if value.get_secret_value() else "") if redacted else value.get_secret_value()
+    return json.dumps(value) if isinstance(value, dict) else str(value)
+
+
+# Load --------------------------------------------------------------------------------------------------------------
+
+
+@app.command()
+def emulate(
+    pumps: Annotated[int, typer.Option(min=1, help="How many pumps.")] = 1_000,
+    rate: Annotated[float, typer.Option(min=0, help="Reports per second, of all pumps together.")] = 100.0,
+    batch: Annotated[int, typer.Option(min=1, max=1_000, help="Reports per request.")] = 100,
+    seconds: Annotated[float | None, typer.Option(help="How long; until Ctrl-C when left out.")] = None,
+    alarm_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of reports that are a new pump's stall.")
+    ] = 0.0,
+    old: Annotated[int, typer.Option(min=0, help="Old reports handed in beside that.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Load ingest with plain pumps, at fixed moments whether or not it keeps up; prints counts and latencies.
+
+    It reports to the stack that runs here, or to PUMPWATCH_EMULATOR_INGEST_URL as PUMPWATCH_EMULATOR_GATEWAY_ID with
+    PUMPWATCH_EMULATOR_GATEWAY_TOKEN.
+    """
+    url, gateway_id, token = _ingest()
+    try:
+        plan = LoadPlan(
+            url=url,
+            gateway_id=gateway_id,
+            token=token,
+            name=f"load-{_now():%Y%m%d%H%M%S}",
+            pumps=pumps,
+            rate=rate,
+            batch=batch,
+            seconds=seconds,
+            alarm_share=alarm_share,
+            old=old,
+        )
+    except ValueError as error:
+        _fail(str(error), UNUSABLE)
+    summary = asyncio.run(_emulate(plan))
+    print(
+        json.dumps(summary, indent=2) if as_json else "\n".join(f"{key:20} {value}" for key, value in summary.items())
+    )
+
+
+async def _emulate(plan: LoadPlan) -> dict[str, float]:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return (await generate(plan, stop=stop)).summary()
+
+
+def _ingest() -> tuple[str, str, SecretStr]:
+    settings, found = EmulatorSettings(), _running()
+    if settings.emulator_gateway_token.get_secret_value() or found is None:
+        if not settings.emulator_gateway_token.get_secret_value():
+            _fail("as which gateway? set PUMPWATCH_EMULATOR_GATEWAY_TOKEN, or start a stack with `make run`", UNUSABLE)
+        return settings.emulator_ingest_url, settings.emulator_gateway_id, settings.emulator_gateway_token
+    return found["ingest"], found["gateway_id"], SecretStr(found["gateway_token"])
+
+
+if __name__ == "__main__":
+    main()
