@@ -89,7 +89,7 @@ def test_a_scenario_can_be_read_from_a_path(tmp_path: Path) -> None:
         ("renewed: true", "colour: red", r"pumps\[0\].colour: unknown field"),
         ("renewed: true", "count: 10001", r"pumps\[0\].count"),
         ("site: north\n", "", "site: field is required"),
-        ("title: One pump", "title: [", "line 6: is not YAML"),
+        ("title: One pump", "title: [", "line 5: is not YAML"),
     ],
 )
 def test_a_mistake_is_named_with_its_place(old: str, new: str, complaint: str) -> None:
