@@ -214,6 +214,7 @@ CREATE TABLE notification (
     reason       text NOT NULL,
     attempts     smallint NOT NULL DEFAULT 0,
     next_try_at  timestamptz,
+    accepted_at  timestamptz,                    -- when the report that it is the first answer to was accepted
     queued_at    timestamptz NOT NULL DEFAULT now(),
     first_attempt_at timestamptz,
     sent_at      timestamptz,

@@ -95,3 +95,14 @@ CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE ON gateway
     FOR EACH STATEMENT EXECUTE FUNCTION announce('pumpwatch_gateways');
 CREATE TRIGGER announce AFTER INSERT OR UPDATE ON pump_profile
     FOR EACH ROW EXECUTE FUNCTION announce_pump('pumpwatch_profiles');
+
+-- Ends a statement that would write half of what belongs together. The codes are known to streams/store.py.
+CREATE FUNCTION check_written(fence_holds boolean, worlds_fit boolean) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT fence_holds THEN
+        RAISE 'the partition''s offset is not the expected one' USING ERRCODE = 'PW001';
+    END IF;
+    IF NOT worlds_fit THEN
+        RAISE 'a pump was changed since it was read' USING ERRCODE = 'PW002';
+    END IF;
+END $$;

@@ -42,4 +42,10 @@ BEGIN
     RETURN NEXT;
 END $$;
 
+-- How many readings lie outside every week: none, unless maintenance has not run for two weeks.
+CREATE FUNCTION stray_readings() RETURNS bigint LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path = pg_catalog, public, pg_temp AS $$
+    SELECT count(*) FROM (SELECT FROM reading_default LIMIT 100000) AS counted
+$$;
+
 SELECT maintain_readings(now(), 400);

@@ -10,7 +10,8 @@ REVOKE DELETE ON alert, pump_profile, pump_state, consumed, person, gateway FROM
 REVOKE INSERT, UPDATE, DELETE ON audit_chain, schema_migration FROM pumpwatch_app;
 REVOKE INSERT, UPDATE, DELETE ON v_reading, v_alert, v_alert_event, v_notification, v_pump, v_heartbeat
     FROM pumpwatch_app;
-GRANT EXECUTE ON FUNCTION maintain_readings(timestamptz, integer) TO pumpwatch_app;
+GRANT EXECUTE ON FUNCTION maintain_readings(timestamptz, integer), stray_readings(), check_written(boolean, boolean)
+    TO pumpwatch_app;
 
 GRANT SELECT ON v_reading, v_alert, v_alert_event, v_notification, v_pump, v_heartbeat TO pumpwatch_read;
 

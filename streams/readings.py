@@ -1,0 +1,181 @@
+"""The history of what pumps said: reports as rows of ``reading``, and what is accepted but never applied.
+
+Rows are written in two ways: few of them as arrays in the one statement that also writes everything else, many of them
+by COPY, which costs half as much per row but fails as a whole where a row is there already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any, Final, TypeAlias
+
+import asyncpg
+import msgspec
+
+from streams.domain.telemetry import Event, Received, fingerprint
+
+Identity = tuple[str, int, int]
+"""What makes a report the same report: pump, boot and sequence number."""
+Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
+Row = tuple[Any, ...]
+
+_TYPES: Final = {
+    "pump_id": "text",
+    "event_time": "timestamptz",
+    "boot_id": "bigint",
+    "seq": "bigint",
+    "gateway_id": "text",
+    "gateway_time": "timestamptz",
+    "received_at": "timestamptz",
+    "content_hash": "bytea",
+    "motor": "text",
+    "alarms": "text[]",
+    "reservoir_estimated_ml": "float8",
+    "reservoir_measured_ml": "float8",
+    "flow_programmed_ml_per_day": "float8",
+    "volume_programmed_ml": "float8",
+    "volume_delivered_ml": "float8",
+    "temperature_celsius": "float8",
+    "battery_voltage_v": "float8",
+    "battery_eri": "bool",
+    "battery_eos": "bool",
+    "emi_level": "text",
+    "emi_count": "bigint",
+    "flow_valve": "text",
+    "program_checksum": "text",
+    "events": "jsonb",
+}
+COLUMNS: Final = tuple(_TYPES)
+_ALARMS: Final = COLUMNS.index("alarms")
+_JSON: Final = msgspec.json.Encoder()
+_MSGPACK: Final = msgspec.msgpack.Encoder()
+_EVENT_FIELDS: Final = tuple(
+    (field.name, {"scheduled_for": "for"}.get(field.name, field.name)) for field in fields(Event)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A report that is kept but takes no effect, and why: ``future`` or ``conflict``."""
+
+    received: Received
+    reason: str
+
+
+def row_of(received: Received) -> Row:
+    """A report's row of ``reading``, in the order of `COLUMNS`."""
+    report = received.report
+    battery, emi = report.battery, report.emi
+    return (
+        report.pump_id,
+        report.event_time,
+        report.boot_id,
+        report.seq,
+        report.gateway_id,
+        report.gateway_time,
+        received.received_at,
+        fingerprint(report),
+        report.motor,
+        report.alarms,
+        report.reservoir_estimated_ml,
+        report.reservoir_measured_ml,
+        report.flow_programmed_ml_per_day,
+        report.volume_programmed_ml,
+        report.volume_delivered_ml,
+        report.temperature_celsius,
+        battery.voltage_v if battery else None,
+        battery.eri if battery else None,
+        battery.eos if battery else None,
+        emi.level if emi else None,
+        emi.count if emi else None,
+        report.flow_valve,
+        report.program_checksum,
+        _events_json(report.events) if report.events else None,
+    )
+
+
+def _events_json(events: Iterable[Event]) -> str:
+    """Events as they came over the wire: without what was not said."""
+    documents = [
+        {wire: value for name, wire in _EVENT_FIELDS if (value := getattr(event, name)) is not None} for event in events
+    ]
+    return _JSON.encode(documents).decode()
+
+
+def insert_from_arrays(first: int, guard: str = "") -> str:
+    """SQL that inserts rows from one array per column (`arrays`); rows that are there already stay as they are.
+
+    Args:
+        first: Number of the statement's parameter that takes the first array.
+        guard: An SQL condition without which nothing is inserted.
+    """
+    given = ", ".join(
+        f"${first + index}::{'text' if name == 'alarms' else of_type}[]"
+        for index, (name, of_type) in enumerate(_TYPES.items())
+    )
+    chosen = ", ".join("alarms::text[]" if name == "alarms" else name for name in COLUMNS)
+    names = ", ".join(COLUMNS)
+    return (
+        f"INSERT INTO reading ({names}) SELECT {chosen} FROM unnest({given}) AS given ({names}) "  # noqa: S608 - constants
+        f"{f'WHERE {guard} ' if guard else ''}ON CONFLICT DO NOTHING"
+    )
+
+
+def arrays(readings: Sequence[Received]) -> list[Sequence[Any]]:
+    """One array per column of the reports' rows."""
+    if not readings:
+        return [()] * len(COLUMNS)
+    columns: list[Sequence[Any]] = list(zip(*map(row_of, readings), strict=True))
+    # unnest() would flatten arrays in an array; codes are closed words that need no quoting.
+    columns[_ALARMS] = [None if codes is None else f"{{{','.join(codes)}}}" for codes in columns[_ALARMS]]
+    return columns
+
+
+async def copy(connection: Connection, readings: Iterable[Received]) -> None:
+    """Add the reports by COPY.
+
+    Raises:
+        asyncpg.UniqueViolationError: If one of them is there already; the transaction is then lost.
+    """
+    await connection.copy_records_to_table("reading", records=map(row_of, readings), columns=COLUMNS)
+
+
+async def quarantine(connection: Connection, quarantined: Sequence[Quarantined], now: datetime) -> None:
+    """Keep reports that take no effect; the same one again changes nothing."""
+    reports = [one.received.report for one in quarantined]
+    await connection.execute(
+        """
+        INSERT INTO quarantine (pump_id, boot_id, seq, reason, report, received_at, recorded_at)
+        SELECT *, $7 FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::text[], $5::bytea[], $6::timestamptz[])
+        ON CONFLICT DO NOTHING
+        """,
+        [report.pump_id for report in reports],
+        [report.boot_id for report in reports],
+        [report.seq for report in reports],
+        [one.reason for one in quarantined],
+        [_MSGPACK.encode(one.received) for one in quarantined],
+        [one.received.received_at for one in quarantined],
+        now,
+    )
+
+
+async def fingerprints(connection: Connection, identities: Sequence[Identity]) -> dict[Identity, bytes]:
+    """What was stored under these identities (`streams.domain.telemetry.fingerprint`); unknown ones are left out."""
+    pumps, boots, seqs = zip(*identities, strict=True)
+    rows = await connection.fetch(
+        """
+        SELECT reading.pump_id, reading.boot_id, reading.seq, content_hash
+        FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS asked (pump_id, boot_id, seq)
+        CROSS JOIN LATERAL (
+            SELECT * FROM reading
+            WHERE (reading.pump_id, reading.boot_id, reading.seq) = (asked.pump_id, asked.boot_id, asked.seq)
+            ORDER BY received_at LIMIT 1
+        ) AS reading
+        """,
+        pumps,
+        boots,
+        seqs,
+    )
+    return {(row["pump_id"], row["boot_id"], row["seq"]): row["content_hash"] for row in rows}
