@@ -52,7 +52,7 @@ faults: $(TEST_STAMP) ## Kill and pause every process under load, 200 times
 	PUMPWATCH_TEST_FAULT_CYCLES=200 $(PYTEST) tests/faults --timeout 3600
 
 properties: $(TEST_STAMP) ## The laws of the core on many more cases
-	$(PYTEST) tests/domain --hypothesis-profile=thorough --timeout 3600
+	PUMPWATCH_LIVES=20000 $(PYTEST) tests/domain --timeout 3600
 
 clean: ## Remove what was built; the data in var/ stays
 	rm -rf $(VENV) build .coverage .coverage.* .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info

@@ -21,6 +21,7 @@ from services.standalone.folder import Folder
 from services.standalone.news import News
 from services.standalone.settings import Settings
 from services.standalone.stack import Stack
+from streams.migrations import MigrationRefused
 from streams.operations import PortTaken, until_stopped
 from streams.provision import UnsafeTopic
 
@@ -45,7 +46,7 @@ def main() -> int:
         folder.take(settings.standalone_disk_free_mb, say)
         _log_to(folder.logs / "standalone.log")
         asyncio.run(_run(Stack(settings, folder, say), say, emulator=settings.standalone_emulator))
-    except (StartFailed, UnsafeTopic, PortTaken, KafkaError, asyncpg.PostgresError) as error:
+    except (StartFailed, MigrationRefused, UnsafeTopic, PortTaken, KafkaError, asyncpg.PostgresError) as error:
         sys.stderr.write(f"cannot go on: {error}\n")
         return 1
     except KeyboardInterrupt:
