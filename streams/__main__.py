@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NoReturn
 
-import asyncpg
 import faust
 import stamina
 import structlog
@@ -116,15 +115,15 @@ async def _serve(
         ready=ready,
     )
     dsn = settings.postgres.get_secret_value()
-    async with operations, _running(app, worker):
-        async with _background(
-            ticks.run(),
-            progress.run(),
-            beat(store.pool, SERVICE, settings.instance),
-            listen_for_profiles(dsn, worker.forget_pump, metrics),
-            keep_up(store, metrics, now),
-        ):
-            await _until_stopped_or_broken(app)
+    background = _background(
+        ticks.run(),
+        progress.run(),
+        beat(store.pool, SERVICE, settings.instance),
+        listen_for_profiles(dsn, worker.forget_pump, metrics),
+        keep_up(store, metrics, now),
+    )
+    async with operations, _running(app, worker), background:
+        await _until_stopped_or_broken(app)
 
 
 @contextlib.asynccontextmanager
@@ -178,9 +177,11 @@ async def _until_stopped_or_broken(app: faust.App) -> None:
 
 async def _patiently(connect: Any, *args: Any, **kwargs: Any) -> Any:
     """Call it until it works or the patience of a start is over: parts of a system start at the same time."""
+    answer = None
     async for attempt in stamina.retry_context(on=TRANSIENT, attempts=None, timeout=START_SECONDS):
         with attempt:
-            return await connect(*args, **kwargs)
+            answer = await connect(*args, **kwargs)
+    return answer
 
 
 def start() -> None:

@@ -17,13 +17,13 @@ from typing import Final, Protocol
 import asyncpg
 
 from streams.dead_letters import DeadLetter, DeadLetterLimit, DeadLetterReason, DeadLetters, Limits
-from streams.deciding import Decided, Identity, by_pump, conflicts, decide_pump, first_seen, identity, strays
+from streams.deciding import Decided, by_pump, conflicts, decide_pump, first_seen, identity, strays
 from streams.domain.pipeline import Disposition
 from streams.domain.rule import RuleBook
 from streams.domain.telemetry import Received
 from streams.metrics import Failure, Metrics
 from streams.partition import Partition
-from streams.store import Claim, StoredWorld, Work
+from streams.store import Claim, Identity, StoredWorld, Work
 from streams.topics import MalformedBatch, decode_batch, encode_batch
 from streams.worker_settings import Settings
 

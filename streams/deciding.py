@@ -11,10 +11,8 @@ from streams.domain.pipeline import Disposition, Hearing, Step, step, tick
 from streams.domain.rule import RuleBook
 from streams.domain.telemetry import Received, fingerprint
 from streams.domain.world import World, snapshot
-from streams.store import Change, Quarantined, StoredWorld
+from streams.store import Change, Identity, Quarantined, StoredWorld
 from streams.topics import partition_of
-
-Identity = tuple[str, int, int]
 
 
 @dataclass(frozen=True, slots=True)

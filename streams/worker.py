@@ -69,6 +69,7 @@ class Worker:
     Args:
         topic: Name on the broker.
         fatal: Called with what must not go on.
+        first_wait_seconds: Pause before the second try of a record; it doubles with each further one.
     """
 
     def __init__(
@@ -80,10 +81,13 @@ class Worker:
         applier: Applier,
         metrics: Metrics,
         fatal: Fatal,
+        *,
+        first_wait_seconds: float = FIRST_WAIT_SECONDS,
     ) -> None:
         self.topic = topic
         self._settings, self._store, self._offsets = settings, store, offsets
         self._applier, self._metrics, self._fatal = applier, metrics, fatal
+        self._first_wait_seconds = first_wait_seconds
         self._partitions: dict[int, Partition] = {}
         self._log = structlog.get_logger()
         self.seek_back: Callable[[int, int], Awaitable[None]] | None = None
@@ -178,9 +182,9 @@ class Worker:
             on=_worth_another_try,
             attempts=None,
             timeout=self._settings.worker_retry_seconds,
-            wait_initial=FIRST_WAIT_SECONDS,
+            wait_initial=self._first_wait_seconds,
             wait_max=LONGEST_WAIT_SECONDS,
-            wait_jitter=FIRST_WAIT_SECONDS,
+            wait_jitter=self._first_wait_seconds,
         )
         async for attempt in retries:
             with attempt:

@@ -1,0 +1,122 @@
+"""A clinical store in memory that keeps the promises of the real one, and fails when told to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import asyncpg
+
+from streams.dead_letters import DeadLetter
+from streams.deciding import identity
+from streams.domain.pipeline import new_world
+from streams.domain.profile import ProfileHistory
+from streams.domain.telemetry import Received, fingerprint
+from streams.store import Claim, Fenced, Identity, Quarantined, StaleWorlds, StoredWorld, Work
+from streams.topics import partition_of
+
+NO_PROFILE = ProfileHistory()
+REFUSED_CHECKSUM = "bad\0"
+"""PostgreSQL stores no NUL in text; a report that carries one is valid all the same."""
+
+
+@dataclass
+class MemoryStore:
+    """Rows of one topic. ``before`` and ``after`` hold errors to raise at the next commits, None for none."""
+
+    partitions: int = 1
+    offsets: dict[int, int] = field(default_factory=dict)
+    topic_ids: dict[int, str | None] = field(default_factory=dict)
+    pumps: dict[str, StoredWorld] = field(default_factory=dict)
+    readings: dict[Identity, Received] = field(default_factory=dict)
+    quarantine: list[Quarantined] = field(default_factory=list)
+    events: list[tuple[str, str]] = field(default_factory=list)
+    before: list[BaseException | None] = field(default_factory=list)
+    after: list[BaseException | None] = field(default_factory=list)
+    commits: int = 0
+
+    async def next_offset(self, topic: str, partition: int) -> int | None:
+        return self.offsets.get(partition)
+
+    async def begin(self, partition: int, offset: int, topic_id: str | None) -> None:
+        self.offsets.setdefault(partition, offset)
+        self.topic_ids.setdefault(partition, topic_id)
+
+    async def topic_id(self, partition: int) -> str | None:
+        return self.topic_ids.get(partition)
+
+    async def worlds(self, pump_ids: Sequence[str]) -> dict[str, StoredWorld]:
+        return {
+            pump_id: self.pumps.get(pump_id) or StoredWorld(0, new_world(pump_id), NO_PROFILE) for pump_id in pump_ids
+        }
+
+    async def fingerprints(self, identities: Sequence[Identity]) -> Mapping[Identity, bytes]:
+        return {key: fingerprint(self.readings[key].report) for key in identities if key in self.readings}
+
+    async def due(self, partitions: Sequence[int], now: datetime, limit: int) -> list[str]:
+        return sorted(
+            pump_id
+            for pump_id, stored in self.pumps.items()
+            if partition_of(pump_id, self.partitions) in partitions
+            and stored.world.next_wake_at is not None
+            and stored.world.next_wake_at <= now
+        )[:limit]
+
+    async def apply(self, claim: Claim | None, work: Work, now: datetime) -> None:
+        _raise_next(self.before)
+        assert claim is not None
+        if self.offsets.get(claim.partition) != claim.expected:
+            raise Fenced(claim)
+        for change in work.changes:
+            stored = self.pumps.get(change.pump_id)
+            if (stored.revision if stored else 0) != change.revision:
+                raise StaleWorlds
+        if any(received.report.program_checksum == REFUSED_CHECKSUM for received in work.readings):
+            raise asyncpg.CharacterNotInRepertoireError("invalid byte sequence")
+        self._commit(claim, work)
+        _raise_next(self.after)
+
+    def _commit(self, claim: Claim, work: Work) -> None:
+        self.commits += 1
+        self.offsets[claim.partition] = claim.next_offset
+        for received in work.readings:
+            assert identity(received) not in self.readings, "a reading took effect twice"
+            self.readings[identity(received)] = received
+        self.quarantine.extend(one for one in work.quarantined if one not in self.quarantine)
+        for change in work.changes:
+            known = self.pumps.get(change.pump_id)
+            profiles = known.profiles if known else NO_PROFILE
+            self.pumps[change.pump_id] = StoredWorld(change.revision + 1, change.world, profiles)
+            self.events.extend((event.kind.value, str(event.alert.alert_id)) for event in change.events)
+
+
+@dataclass
+class MemoryDeadLetters:
+    """Dead letters in a list; ``faults`` are raised first."""
+
+    letters: list[DeadLetter] = field(default_factory=list)
+    faults: list[BaseException | None] = field(default_factory=list)
+
+    async def put(self, letter: DeadLetter, now: datetime) -> None:
+        _raise_next(self.faults)
+        self.letters.append(letter)
+
+
+@dataclass
+class MemoryLimits:
+    """Counts in a row."""
+
+    counts: dict[int, int] = field(default_factory=dict)
+
+    async def load(self, topic: str, partition: int) -> int:
+        return self.counts.get(partition, 0)
+
+    async def save(self, topic: str, partition: int, consecutive: int) -> None:
+        self.counts[partition] = consecutive
+
+
+def _raise_next(faults: list[BaseException | None]) -> None:
+    fault = faults.pop(0) if faults else None
+    if fault is not None:
+        raise fault

@@ -1,0 +1,146 @@
+"""Whether the worker knows when it does not get on, and how far it has heard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import pytest
+
+from streams import progress as module
+from streams.applying import Record
+from streams.partition import Stop
+from streams.progress import Progress
+from tests.services.worker.bench import NOON, Bench, Ended, fatal, quick_settings, received, record
+
+PATIENCE = 60.0
+
+
+class Log:
+    """The broker's log ends; an exception to raise instead."""
+
+    def __init__(self, end: int) -> None:
+        self.end, self.fault = end, None
+
+    async def ends(self, numbers: Sequence[int]) -> Mapping[int, int]:
+        if self.fault is not None:
+            raise self.fault
+        return dict.fromkeys(numbers, self.end)
+
+
+def watching(bench: Bench, log: Log) -> Progress:
+    """The bench's present process, watched."""
+    return Progress(bench.settings, bench.worker, log.ends, bench.metrics, bench.clock, fatal)
+
+
+def let_pass(bench: Bench, watched: Progress, seconds: float) -> None:
+    """As if so much monotonic time had passed since the last progress and the last answer."""
+    bench.partition.progress_at -= seconds
+    watched._answered_at -= seconds
+
+
+async def test_a_worker_that_is_up_to_date_is_live_for_ever() -> None:
+    """No records for hours is no stall."""
+    bench = Bench()
+    await bench.start(end=0)
+    watched = watching(bench, Log(0))
+
+    let_pass(bench, watched, 10 * PATIENCE)
+    await watched.once()
+
+    assert watched.stalled() is None
+
+
+async def test_records_that_wait_too_long_end_the_process() -> None:
+    """First the liveness check fails, then the process exits."""
+    bench = Bench()
+    await bench.start()
+    watched = watching(bench, Log(5))
+    await watched.once()
+    alive = watched.stalled()
+
+    let_pass(bench, watched, PATIENCE + 1)
+    await watched.once()
+    stalled = watched.stalled()
+    watched._reason_at -= module.EXIT_AFTER_SECONDS + 1
+
+    assert alive is None
+    assert stalled is not None
+    with pytest.raises(Ended):
+        await watched.run()
+
+
+async def test_slow_progress_is_progress() -> None:
+    """One record in a minute, and the worker stays."""
+    bench = Bench()
+    await bench.start()
+    watched = watching(bench, Log(5))
+
+    let_pass(bench, watched, PATIENCE + 1)
+    await bench.worker.handle(record(0, received(0)))
+    await watched.once()
+
+    assert watched.stalled() is None
+    assert bench.count("pumpwatch_consumer_lag_messages", partition="0") == 4
+
+
+async def test_a_fenced_partition_that_stays_ours_is_a_stall() -> None:
+    """The broker says it is ours, PostgreSQL says it is not: only a new start finds out."""
+    bench = Bench()
+    await bench.start()
+    bench.worker.stop(bench.partition, Stop.FENCED)
+    watched = watching(bench, Log(0))
+
+    let_pass(bench, watched, PATIENCE + 1)
+    watched._answered_at += PATIENCE + 1
+    await watched.once()
+
+    assert watched.stalled() is not None
+
+
+async def test_a_partition_that_waits_for_an_operator_is_unready_not_dead() -> None:
+    """A restart would not help, and would stop the other partitions too."""
+    bench = Bench(settings=quick_settings(worker_dead_letters_in_a_row=0))
+    await bench.start()
+    await bench.worker.handle(Record(0, 0, b"junk"))
+    watched = watching(bench, Log(5))
+
+    let_pass(bench, watched, PATIENCE + 1)
+    await watched.once()
+
+    assert watched.stalled() is None
+    assert watched.stopped() == "partitions stopped: 0 (dead_letters)"
+    assert bench.count("pumpwatch_partitions_stopped", reason="dead_letters") == 1
+
+
+async def test_a_silent_broker_is_a_stall() -> None:
+    """Faust would wait for ever."""
+    bench = Bench()
+    await bench.start()
+    log = Log(0)
+    watched = watching(bench, log)
+    log.fault = TimeoutError()
+
+    await watched.once()
+    at_first = watched.stalled()
+    let_pass(bench, watched, PATIENCE + 1)
+    await watched.once()
+
+    assert at_first is None
+    assert watched.stalled() == "the broker does not answer"
+
+
+async def test_how_far_was_heard_follows_the_log() -> None:
+    """Up to the last applied report while records wait, up to now (less what is on its way) when none do."""
+    bench = Bench()
+    await bench.start()
+    watched = watching(bench, Log(2))
+
+    await bench.worker.handle(record(0, received(3)))
+    await watched.once()
+    behind = bench.partition.heard_until
+    await bench.worker.handle(record(1, received(4)))
+    await watched.once()
+
+    assert behind == received(3).received_at
+    assert bench.partition.heard_until == NOON - timedelta(seconds=2)
