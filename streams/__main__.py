@@ -130,7 +130,8 @@ async def _serve(
 async def _running(app: faust.App, worker: Worker) -> AsyncIterator[None]:
     """The app, from joining the consumer group to having left it."""
 
-    async def revoked(_: Any, tps: set[TP], **__: Any) -> None:
+    async def revoked(*received: Any, **_: Any) -> None:
+        tps: set[TP] = received[1]
         worker.revoked(tp.partition for tp in tps)
 
     app.on_partitions_revoked.connect(revoked)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import faust
 
 from streams.applying import Record
-from streams.consumer import PostgresTransport
+from streams.consumer import Consumer, PostgresTransport
 from streams.worker import Worker
 from streams.worker_settings import Settings
 
@@ -76,7 +76,7 @@ def create_app(settings: Settings, worker: Worker, *, isolated: bool = True) -> 
     app.agent(topic, name="telemetry", concurrency=1, isolated_partitions=isolated)(telemetry)
 
     async def seek_back(partition: int, offset: int) -> None:
-        await app.consumer.seek_back(partition, offset)
+        await cast(Consumer, app.consumer).seek_back(partition, offset)
 
     worker.seek_back = seek_back
     return app

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import structlog
 from faust.transport.drivers import aiokafka as driver
@@ -38,7 +38,7 @@ class Consumer(driver.Consumer):
             raise
 
     async def _seek_all(self, ours: set[TP]) -> Mapping[TP, int]:
-        transport: PostgresTransport = self.transport
+        transport = cast("PostgresTransport", self.transport)
         starts = await self.earliest_offsets(*ours)
         ends = await self.highwaters(*ours)
         identity = await self._thread.call_thread(topic_id, self._thread._ensure_consumer()._client, transport.topic)
@@ -50,7 +50,7 @@ class Consumer(driver.Consumer):
 
     async def seek_back(self, partition: int, offset: int) -> None:
         """Read a partition again from ``offset``."""
-        transport: PostgresTransport = self.transport
+        transport = cast("PostgresTransport", self.transport)
         await self.seek_wait({TP(transport.topic, partition): offset})
 
 

@@ -61,7 +61,7 @@ class Distribution(Collector):
         total, cumulative = 0, []
         for bound, count in zip((*self._buckets, float("inf")), self._counts, strict=True):
             total += count
-            cumulative.append((floatToGoString(bound), float(total)))
+            cumulative.append((floatToGoString(bound), float(total)))  # type: ignore[no-untyped-call]
         family = HistogramMetricFamily(self._name, self._text, labels=list(self._labels))
         family.add_metric(list(self._labels.values()), cumulative, self._sum)
         yield family

@@ -27,7 +27,7 @@ from aiokafka.protocol.types import (
 _NO_ID: Final = uuid.UUID(int=0)
 
 
-class _Uuid(AbstractType[uuid.UUID]):
+class _Uuid(AbstractType[uuid.UUID]):  # type: ignore[misc]  # aiokafka ships no types
     @classmethod
     def encode(cls, value: uuid.UUID) -> bytes:
         return value.bytes
@@ -65,7 +65,7 @@ _BROKER: Final = CompactArray(
 )
 
 
-class _Metadata10(Response):
+class _Metadata10(Response):  # type: ignore[misc]  # aiokafka ships no types
     API_KEY = 3
     API_VERSION = 10
     SCHEMA = Schema(
@@ -79,7 +79,7 @@ class _Metadata10(Response):
     )
 
 
-class _AskMetadata10(RequestStruct):
+class _AskMetadata10(RequestStruct):  # type: ignore[misc]  # aiokafka ships no types
     API_KEY = 3
     API_VERSION = 10
     FLEXIBLE_VERSION = True
@@ -93,7 +93,7 @@ class _AskMetadata10(RequestStruct):
     )
 
 
-class _AskTopicId(Request[_AskMetadata10]):
+class _AskTopicId(Request[_AskMetadata10]):  # type: ignore[misc]  # aiokafka ships no types
     API_KEY = 3
 
     def __init__(self, topic: str) -> None:

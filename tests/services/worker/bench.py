@@ -22,6 +22,7 @@ from tests.services.worker.memory import MemoryDeadLetters, MemoryLimits, Memory
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TOPIC = "pump.telemetry.v1"
+QUICK: dict[str, Any] = {"partitions": 1, "worker_retry_seconds": 3.0}
 RULEBOOK = rulebook.load(RULES)
 
 
@@ -45,6 +46,7 @@ class Clock:
     now: datetime = NOON
 
     def __call__(self) -> datetime:
+        """The time it is."""
         return self.now
 
 
@@ -55,7 +57,7 @@ class Bench:
     store: MemoryStore = field(default_factory=MemoryStore)
     letters: MemoryDeadLetters = field(default_factory=MemoryDeadLetters)
     limits: MemoryLimits = field(default_factory=MemoryLimits)
-    settings: Settings = field(default_factory=lambda: quick_settings())
+    settings: Settings = field(default_factory=lambda: Settings(**QUICK))
     rules: RuleBook = RULEBOOK
     clock: Clock = field(default_factory=Clock)
     sought: list[tuple[int, int]] = field(default_factory=list)
@@ -100,7 +102,7 @@ def sample(registry: CollectorRegistry, name: str, **labels: str) -> float:
 
 def quick_settings(**fields: Any) -> Settings:
     """Settings of a test: one partition and little patience."""
-    return Settings(**{"partitions": 1, "worker_retry_seconds": 3.0, **fields})
+    return Settings(**{**QUICK, **fields})
 
 
 def received(seq: int, pump_id: str = "P-1", at: datetime | None = None, **fields: Any) -> Received:

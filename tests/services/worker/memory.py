@@ -37,24 +37,30 @@ class MemoryStore:
     commits: int = 0
 
     async def next_offset(self, topic: str, partition: int) -> int | None:
+        """See `Store.next_offset`."""
         return self.offsets.get(partition)
 
     async def begin(self, partition: int, offset: int, topic_id: str | None) -> None:
+        """See `Offsets.begin`."""
         self.offsets.setdefault(partition, offset)
         self.topic_ids.setdefault(partition, topic_id)
 
     async def topic_id(self, partition: int) -> str | None:
+        """See `Offsets.topic_id`."""
         return self.topic_ids.get(partition)
 
     async def worlds(self, pump_ids: Sequence[str]) -> dict[str, StoredWorld]:
+        """See `Store.worlds`."""
         return {
             pump_id: self.pumps.get(pump_id) or StoredWorld(0, new_world(pump_id), NO_PROFILE) for pump_id in pump_ids
         }
 
     async def fingerprints(self, identities: Sequence[Identity]) -> Mapping[Identity, bytes]:
+        """See `Store.fingerprints`."""
         return {key: fingerprint(self.readings[key].report) for key in identities if key in self.readings}
 
     async def due(self, partitions: Sequence[int], now: datetime, limit: int) -> list[str]:
+        """See `Store.due`."""
         return sorted(
             pump_id
             for pump_id, stored in self.pumps.items()
@@ -64,6 +70,7 @@ class MemoryStore:
         )[:limit]
 
     async def apply(self, claim: Claim | None, work: Work, now: datetime) -> None:
+        """See `Store.apply`."""
         _raise_next(self.before)
         assert claim is not None
         if self.offsets.get(claim.partition) != claim.expected:
@@ -99,6 +106,7 @@ class MemoryDeadLetters:
     faults: list[BaseException | None] = field(default_factory=list)
 
     async def put(self, letter: DeadLetter, now: datetime) -> None:
+        """See `DeadLetters.put`."""
         _raise_next(self.faults)
         self.letters.append(letter)
 
@@ -110,9 +118,11 @@ class MemoryLimits:
     counts: dict[int, int] = field(default_factory=dict)
 
     async def load(self, topic: str, partition: int) -> int:
+        """See `Limits.load`."""
         return self.counts.get(partition, 0)
 
     async def save(self, topic: str, partition: int, consecutive: int) -> None:
+        """See `Limits.save`."""
         self.counts[partition] = consecutive
 
 

@@ -20,9 +20,11 @@ class Log:
     """The broker's log ends; an exception to raise instead."""
 
     def __init__(self, end: int) -> None:
-        self.end, self.fault = end, None
+        self.end = end
+        self.fault: Exception | None = None
 
     async def ends(self, numbers: Sequence[int]) -> Mapping[int, int]:
+        """The same end for every partition."""
         if self.fault is not None:
             raise self.fault
         return dict.fromkeys(numbers, self.end)
