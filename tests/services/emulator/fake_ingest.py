@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -45,7 +46,7 @@ class Seen:
     reports: list[dict[str, Any]]
 
 
-@dataclass(slots=True)
+@dataclass
 class FakeIngest:
     """An async context manager; ``moods`` are used up one per request, then every request is accepted."""
 
@@ -55,12 +56,16 @@ class FakeIngest:
     wait_for: Callable[[FakeIngest], bool] = lambda _: True
     _server: asyncio.Server | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
-    _hanging: list[asyncio.StreamWriter] = field(default_factory=list)
+    _talking: set[asyncio.Task[None]] = field(default_factory=set)
 
     @classmethod
     def moody(cls, moods: Iterable[Mood | Say]) -> FakeIngest:
         """One that first behaves as listed."""
         return cls(moods=deque(moods))
+
+    def mood_for(self, reports: list[dict[str, Any]]) -> Mood | Say:
+        """What to do when no mood is left; subclasses may look at the reports."""
+        return OK
 
     @property
     def url(self) -> str:
@@ -91,31 +96,37 @@ class FakeIngest:
         """Close."""
         assert self._server is not None
         self._server.close()
-        for writer in self._hanging:
-            writer.close()
-        self._server.close_clients()
+        for task in self._talking:
+            task.cancel()
+        await asyncio.gather(*self._talking, return_exceptions=True)
         await self._server.wait_closed()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._talking.add(task)
         try:
             while await self._answer(reader, writer):
                 pass
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, ConnectionError):
             pass
-        writer.close()
+        finally:
+            writer.close()
+            with contextlib.suppress(ConnectionError):
+                await writer.wait_closed()
+            self._talking.discard(task)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in head[1:] if line)}
         reports = json.loads(await reader.readexactly(int(headers["content-length"])))
-        mood = self.moods.popleft() if self.moods else OK
+        mood = self.moods.popleft() if self.moods else self.mood_for(reports)
         self.requests.append(Seen(headers["authorization"], headers["content-type"], reports))
         self._changed.set()
         if isinstance(mood, Mood):
             if mood is Mood.DROP_TAKEN:
                 self._take(reports)
             if mood is Mood.HANG:
-                self._hanging.append(writer)
                 await reader.read()
             return False
         await self.until(self.wait_for, 30)
