@@ -15,6 +15,7 @@ MODULES: Final = {
     "quix_light": "tests.benchmarks.rivals.quix_light",
     "quix_same_work": "tests.benchmarks.rivals.quix_same_work",
     "bare_loop": "tests.benchmarks.rivals.bare_loop",
+    "bare_loop_copy": "tests.benchmarks.rivals.bare_loop",
     "bare_loop_on_batches": "tests.benchmarks.rivals.bare_loop",
 }
 TARGETS: Final = {"quix_same_work": 1.0, "bare_loop": 0.5}
@@ -57,8 +58,10 @@ async def _rival(ground: Ground, name: str, topic: str, pumps: tuple[str, ...], 
             "reports": len(pumps) * rounds,
             "seconds": RUN_SECONDS,
             "batches": name == "bare_loop_on_batches",
+            "copy": name != "bare_loop",
         }
-        return await run_module(MODULES[name], settings, plot.folder)
+        result = await run_module(MODULES[name], settings, plot.folder)
+        return result | {"stored": await plot.count("SELECT count(*) FROM reading")}
 
 
 async def _prepare(plot: Plot, pumps: tuple[str, ...], rounds: int) -> str:

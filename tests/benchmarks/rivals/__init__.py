@@ -3,7 +3,8 @@
 Each rival reads one report of about 300 bytes as JSON per record, key ``pump_id``: the form in which these tools are
 used, and the form of Pumpwatch's own Kafka edge. Pumpwatch's worker reads *its* natural form, records of a batch each
 that ingest has already validated; that validation is inside the rivals' figures and outside the worker's, where it is
-part of ``system_reports_per_second``. The bare loop is therefore measured twice, once on each form.
+part of ``system_reports_per_second``. The bare loop is therefore measured on each form, and with plain inserts as well
+as with COPY, which the worker too uses for large batches.
 
 Each is a process of its own, started with its settings as one JSON argument, and prints one JSON line: how many reports
 it made durable and in how many seconds since its first one. Each runs until a time limit or the end of the topic, long

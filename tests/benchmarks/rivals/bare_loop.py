@@ -1,7 +1,8 @@
 """The ceiling: aiokafka and asyncpg alone store history and offsets in one transaction; no rules, no state, no alerts.
 
-It decodes without validation into the same types, and inserts by ``unnest`` with ``ON CONFLICT DO NOTHING``, up to
-5,000 reports at a time, while aiokafka fetches ahead. With ``batches`` set it reads the worker's natural form instead.
+It decodes without validation into the same types and stores the same rows, up to 5,000 reports at a time, by
+``INSERT ... SELECT FROM unnest(...) ON CONFLICT DO NOTHING``, while aiokafka fetches ahead. With ``copy`` set it
+tries COPY first, quicker but failing where a row is there already; with ``batches`` it reads the worker's form.
 """
 
 from __future__ import annotations
@@ -15,35 +16,19 @@ import asyncpg
 import msgspec
 from aiokafka import AIOKafkaConsumer
 
-from streams.domain.telemetry import Report
+from streams import readings
+from streams.domain.telemetry import Received, Report
 from streams.topics import decode_batch
+from tests.benchmarks.fleet import MEAN_BATCH
 from tests.benchmarks.rivals.measured import Meter, given, meter_of
 
 MAX_REPORTS: Final = 5_000
-COLUMNS: Final = {
-    "pump_id": "text",
-    "event_time": "timestamptz",
-    "boot_id": "bigint",
-    "seq": "bigint",
-    "gateway_id": "text",
-    "gateway_time": "timestamptz",
-    "motor": "text",
-    "reservoir_estimated_ml": "double precision",
-    "reservoir_measured_ml": "double precision",
-    "flow_programmed_ml_per_day": "double precision",
-    "volume_programmed_ml": "double precision",
-    "volume_delivered_ml": "double precision",
-    "temperature_celsius": "double precision",
-}
-INSERT: Final = (
-    f"INSERT INTO reading ({', '.join(COLUMNS)}, received_at, content_hash) SELECT *, $14::timestamptz, ''::bytea "
-    f"FROM unnest({', '.join(f'${n}::{kind}[]' for n, kind in enumerate(COLUMNS.values(), 1))}) ON CONFLICT DO NOTHING"
-)
 OFFSETS: Final = """
     INSERT INTO consumed (topic, partition, next_offset) SELECT $1, * FROM unnest($2::integer[], $3::bigint[])
     ON CONFLICT (topic, partition) DO UPDATE SET next_offset = excluded.next_offset, updated_at = now()
 """
 _JSON: Final = msgspec.json.Decoder(Report)
+_INSERT: Final = readings.insert_from_arrays(1)
 
 
 async def run(settings: dict[str, Any], meter: Meter) -> None:
@@ -59,7 +44,7 @@ async def run(settings: dict[str, Any], meter: Meter) -> None:
         fetch_max_bytes=64 * 1024 * 1024,
     )
     await consumer.start()
-    per_poll = MAX_REPORTS // 100 if settings["batches"] else MAX_REPORTS
+    per_poll = MAX_REPORTS // MEAN_BATCH if settings["batches"] else MAX_REPORTS
     try:
         while not meter.over:
             polled = await consumer.getmany(timeout_ms=500, max_records=per_poll)
@@ -68,26 +53,36 @@ async def run(settings: dict[str, Any], meter: Meter) -> None:
                 reports = _decoded(records, batches=settings["batches"])
                 meter.add(len(reports))
                 ends = {key.partition: found[-1].offset + 1 for key, found in polled.items() if found}
-                await _store(connection, settings["topic"], reports, ends)
+                await _store(connection, settings, reports, ends)
                 meter.committed()
     finally:
         await consumer.stop()
         await connection.close(timeout=5)
 
 
-def _decoded(records: Sequence[Any], *, batches: bool) -> list[Report]:
+def _decoded(records: Sequence[Any], *, batches: bool) -> list[Received]:
     if batches:
-        return [received.report for record in records for received in decode_batch(record.value).reports]
-    return [_JSON.decode(record.value) for record in records]
+        return [received for record in records for received in decode_batch(record.value).reports]
+    now = datetime.now(UTC)
+    return [Received(report=_JSON.decode(record.value), received_at=now) for record in records]
 
 
 async def _store(
-    connection: asyncpg.Connection[Any], topic: str, reports: Sequence[Report], ends: dict[int, int]
+    connection: asyncpg.Connection[Any], settings: dict[str, Any], reports: Sequence[Received], ends: dict[int, int]
 ) -> None:
-    columns = [[getattr(report, name) for report in reports] for name in COLUMNS]
     async with connection.transaction():
-        await connection.execute(INSERT, *columns, datetime.now(UTC), timeout=30)
-        await connection.execute(OFFSETS, topic, list(ends), list(ends.values()), timeout=30)
+        if not settings["copy"] or not await _copied(connection, reports):
+            await connection.execute(_INSERT, *readings.arrays(reports), timeout=30)
+        await connection.execute(OFFSETS, settings["topic"], list(ends), list(ends.values()), timeout=30)
+
+
+async def _copied(connection: asyncpg.Connection[Any], reports: Sequence[Received]) -> bool:
+    try:
+        async with connection.transaction():
+            await readings.copy(connection, reports)
+    except asyncpg.UniqueViolationError:
+        return False
+    return True
 
 
 if __name__ == "__main__":
