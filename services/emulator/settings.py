@@ -6,6 +6,7 @@ from typing import Self
 
 import msgspec
 from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from services.emulator.gateway import DEFAULT_CAPACITY, Identity
 from streams.settings import CoreSettings
@@ -15,6 +16,8 @@ _TOKENS = msgspec.json.Decoder(dict[str, str])
 
 class Settings(CoreSettings):
     """Which scenario runs, and as which gateways."""
+
+    model_config = SettingsConfigDict(hide_input_in_errors=True)  # The input may be a token.
 
     emulator_metrics_host: str = "127.0.0.1"
     emulator_metrics_port: int = Field(default=9105, ge=0, le=65535)

@@ -187,7 +187,7 @@ def test_the_page_without_recovery_is_one_page() -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_untidy_gateways_change_nothing_in_the_story(seed: int, stories: dict[str, list[Told]]) -> None:
-    """Late, doubled, out of order, through the backlog: the same rules open for the same pumps, and none is retracted."""
+    """Late, doubled, out of order, through the backlog: the same rules open for the same pumps, none in vain."""
     service, until = Service(), START + LIMIT
     service.know(DEMO, START)
 
@@ -204,7 +204,7 @@ def test_untidy_gateways_change_nothing_in_the_story(seed: int, stories: dict[st
 
 @pytest.mark.parametrize("gap", [timedelta(minutes=3), timedelta(hours=30)])
 def test_a_second_run_on_the_same_data_tells_the_story_again(gap: timedelta, stories: dict[str, list[Told]]) -> None:
-    """Stopped after two minutes and started later: first alert within 15 s, lasting pumps stay quiet, old stories rest."""
+    """Stopped after two minutes and started later: the first alert within 15 s, while lasting pumps stay quiet."""
     service, again = Service(), START + gap
     service.know(DEMO, START)
     service.live(arrivals(START, START + LIMIT), START, START + LIMIT)

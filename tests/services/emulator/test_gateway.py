@@ -48,9 +48,10 @@ class Rig:
 
     def count(self, outcome: Outcome) -> float:
         """Reports counted under an outcome."""
-        return self.metrics.registry.get_sample_value(
-            "pumpwatch_emulator_reports_total", {"outcome": outcome.value}
-        ) or 0.0
+        return (
+            self.metrics.registry.get_sample_value("pumpwatch_emulator_reports_total", {"outcome": outcome.value})
+            or 0.0
+        )
 
     @property
     def buffered(self) -> float | None:
@@ -125,7 +126,7 @@ async def test_a_report_arrives_in_its_wire_form() -> None:
 
 async def test_nothing_is_lost_whatever_ingest_does() -> None:
     """Limits, failures, lost connections before and after taking, no answer, an answer that says nothing."""
-    trouble = [
+    trouble: list[Mood | Say] = [
         Say(429, (("retry-after", "7"),)),
         Mood.DROP_UNREAD,
         Mood.DROP_TAKEN,
@@ -204,13 +205,13 @@ async def test_a_full_buffer_drops_the_oldest_and_counts_it() -> None:
 
 async def test_what_ingest_rejects_is_counted_and_not_sent_again() -> None:
     """A 202 with rejected entries settles all of them."""
-    async with FakeIngest.moody([Say(refuses=lambda report: report["seq"] in (2, 5))]) as ingest:
-        async with rig(ingest.url) as made:
-            for seq in range(10):
-                made.gateway.offer(words(seq), NOON)
-            async with running(made.gateway), asyncio.timeout(10):
-                while made.gateway.held:
-                    await asyncio.sleep(0)
+    choosy = [Say(refuses=lambda report: report["seq"] in (2, 5))]
+    async with FakeIngest.moody(choosy) as ingest, rig(ingest.url) as made:
+        for seq in range(10):
+            made.gateway.offer(words(seq), NOON)
+        async with running(made.gateway), asyncio.timeout(10):
+            while made.gateway.held:
+                await asyncio.sleep(0)
 
     assert (made.count(Outcome.ACCEPTED), made.count(Outcome.REJECTED)) == (8, 2)
     assert len(ingest.requests) == 1
@@ -293,4 +294,3 @@ def test_an_answer_says_which_were_rejected_or_nothing(content: bytes, indexes: 
 def test_an_identity_never_shows_its_token() -> None:
     """Its text may end up in a log."""
     assert "pwg_secret" not in repr(Identity("GW-1", SecretStr("pwg_secret")))
-

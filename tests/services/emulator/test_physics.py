@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -22,6 +23,7 @@ MINUTE = timedelta(minutes=1)
 
 
 def a_pump(level_ml: float = 15.0, **build: Any) -> Pump:
+    """A baclofen pump at noon."""
     given = {"flow_ml_per_day": 0.48, "implanted_at": NOON - timedelta(days=400), **build}
     return physics.new_pump(Build(pump_id="P-1", boot_id=1, **given), NOON, level_ml)
 
@@ -188,7 +190,9 @@ def test_an_over_infusing_pump_runs_dry_with_no_low_reservoir_alarm() -> None:
 @pytest.mark.parametrize(
     ("days", "alarms"), [(0, ()), (1, ("low_reservoir",)), (6, ("reservoir_empty", "low_reservoir"))]
 )
-def test_the_pump_sounds_when_its_computed_level_is_low_and_when_it_is_empty(days: int, alarms: tuple[str, ...]) -> None:
+def test_the_pump_sounds_when_its_computed_level_is_low_and_when_it_is_empty(
+    days: int, alarms: tuple[str, ...]
+) -> None:
     """Two alarms, both from the computed level."""
     assert physics.advance(a_pump(2.4), NOON + timedelta(days=days)).alarms == alarms
 
@@ -230,7 +234,7 @@ def test_a_usual_level_goes_on_where_it_was() -> None:
 
     levels = [physics.usual_level(moment, 18.0, 5.0, 0.48, 0.3) for moment in moments]
 
-    steps = [after - before for before, after in zip(levels, levels[1:], strict=False)]
+    steps = [after - before for before, after in itertools.pairwise(levels)]
     assert all(5.0 <= level <= 18.0 for level in levels)
     assert sum(step > 0 for step in steps) == 2
     assert all(step == pytest.approx(-0.48) for step in steps if step < 0)

@@ -41,7 +41,9 @@ def test_every_shipped_scenario_can_be_used(name: str) -> None:
 
 def test_runs_share_the_lasting_pumps_and_renew_the_others() -> None:
     """So the story of an earlier run does not go on in a later one."""
-    first, second = ({d["pump_id"] for d in profile_documents(load("demo"), run)} for run in (1_790_000_000, 1_790_000_060))
+    first, second = (
+        {d["pump_id"] for d in profile_documents(load("demo"), run)} for run in (1_790_000_000, 1_790_000_060)
+    )
 
     assert len(first & second) == 7
     assert len(first - second) == len(second - first) == 6
