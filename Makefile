@@ -7,7 +7,7 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps
 PYTEST := $(BIN)/python -m pytest
 CODE := services streams tests
 
@@ -40,7 +40,7 @@ lock: $(TEST_STAMP) ## Renew both locks to the newest versions that pyproject.to
 	$(LOCK) --upgrade --extra build --extra test --output-file tests/requirements.txt pyproject.toml
 	$(LOCK) --upgrade --extra build --constraints tests/requirements.txt --output-file requirements.txt pyproject.toml
 
-LOCK = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --generate-hashes --universal --python-version 3.11
+LOCK = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --generate-hashes --universal --no-strip-extras --python-version 3.11
 
 integration: $(TEST_STAMP) ## Only the tests on a real Kafka and a real PostgreSQL
 	$(PYTEST) tests/integration
@@ -60,13 +60,13 @@ clean: ## Remove what was built; the data in var/ stays
 $(RUN_STAMP): | $(BIN)/python
 	@echo "installing the locked requirements into $(VENV) (once)"
 	@$(PIP) --require-hashes -r requirements.txt
-	@$(PIP) --no-deps --no-build-isolation -e .
+	@$(PIP) --no-build-isolation -e .
 	@rm -f $(VENV)/.run-* && touch $@
 
 $(TEST_STAMP): | $(BIN)/python
 	@echo "installing the locked requirements of the tests into $(VENV) (once)"
 	@$(PIP) --require-hashes -r tests/requirements.txt
-	@$(PIP) --no-deps --no-build-isolation -e .
+	@$(PIP) --no-build-isolation -e .
 	@rm -f $(VENV)/.run-* $(VENV)/.test-* && touch $@ $(RUN_STAMP)
 
 $(BIN)/python:
