@@ -35,6 +35,12 @@ CREATE TABLE web_session (
     ended_at      timestamptz
 );
 
+-- Sites ------------------------------------------------------------------------------------------------------------
+CREATE TABLE site (                              -- only those that differ from the default
+    site      text PRIMARY KEY,
+    time_zone text NOT NULL                      -- an IANA name; a site that is not listed is on UTC
+);
+
 -- Pumps ------------------------------------------------------------------------------------------------------------
 CREATE TABLE pump_profile (
     pump_id      text NOT NULL,
