@@ -27,7 +27,7 @@ import typer
 from aiokafka.errors import KafkaError
 from pydantic import SecretStr, ValidationError
 
-from services.emulator.load import LoadPlan, generate
+from services.emulator.load import LoadPlan, generate, write_profiles
 from services.emulator.settings import Settings as EmulatorSettings
 from services.ingest.settings import Settings as IngestSettings
 from services.notify.settings import Settings as NotifySettings
@@ -385,6 +385,11 @@ def emulate(
         float, typer.Option(min=0, max=1, help="Share of reports that are a new pump's stall.")
     ] = 0.0,
     old: Annotated[int, typer.Option(min=0, help="Old reports handed in beside that.")] = 0,
+    ledger: Annotated[Path | None, typer.Option(help="File that gets the identity of each accepted report.")] = None,
+    profile_file: Annotated[
+        Path | None, typer.Option(help="Only write the pumps' profiles here, for `pumps import`; send nothing.")
+    ] = None,
+    name: Annotated[str, typer.Option(help="Begins every pump id; the present time when left out.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Load ingest with plain pumps, at fixed moments whether or not it keeps up; prints counts and latencies.
@@ -398,16 +403,20 @@ def emulate(
             url=url,
             gateway_id=gateway_id,
             token=token,
-            name=f"load-{_now():%Y%m%d%H%M%S}",
+            name=name or f"load-{_now():%Y%m%d%H%M%S}",
             pumps=pumps,
             rate=rate,
             batch=batch,
             seconds=seconds,
             alarm_share=alarm_share,
             old=old,
+            ledger=ledger,
         )
     except ValueError as error:
         _fail(str(error), UNUSABLE)
+    if profile_file is not None:
+        print(f"{write_profiles(plan, profile_file)} profiles")
+        return
     summary = asyncio.run(_emulate(plan))
     print(
         json.dumps(summary, indent=2) if as_json else "\n".join(f"{key:20} {value}" for key, value in summary.items())

@@ -32,8 +32,8 @@ class Build:
     """What does not change while a pump runs.
 
     ``accuracy`` is true over programmed flow. ``low_alarm_ml`` is the pump's own alarm setting, on its computed level.
-    ``detection`` is how long a stall, or its end, lasts before the pump knows. ``fever_celsius`` is added to a body's
-    circadian temperature, ``rhythm_hours`` shifts it. ``tells_motor`` is whether a gateway can read the motor's state.
+    ``detection`` is how long a stall, or its end, lasts before the pump knows. ``rhythm_hours`` shifts the body's daily
+    rhythm. ``tells_motor`` is whether a gateway can read the motor's state.
     """
 
     pump_id: str
@@ -47,7 +47,6 @@ class Build:
     tells_motor: bool = True
     implanted_at: datetime
     rhythm_hours: float = 0.0
-    fever_celsius: float = 0.0
     program_checksum: str = "p1"
 
 
@@ -261,7 +260,7 @@ def temperature(pump: Pump, chance: Random) -> float:
     """Body temperature at the pump in °C: a daily rhythm of ±0.4 around 36.8, and the sensor's noise."""
     hour = pump.clock.hour + pump.clock.minute / 60 + pump.build.rhythm_hours
     rhythm = 0.4 * math.sin((hour - 10) * math.tau / 24)
-    return round(36.8 + pump.build.fever_celsius + rhythm + chance.gauss(0, 0.04), 2)
+    return round(36.8 + rhythm + chance.gauss(0, 0.04), 2)
 
 
 def tell(pump: Pump, chance: Random) -> tuple[Pump, Document]:
