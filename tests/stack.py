@@ -27,6 +27,7 @@ MODULES: Final = {
     "notify": "services.notify",
     "web": "services.web",
     "emulator": "services.emulator",
+    "mailbox": "services.standalone.mailbox",
 }
 
 

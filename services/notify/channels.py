@@ -37,7 +37,10 @@ class DeliveryError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """All that a message may say. There is no name, drug, diagnosis or pump in it, so none can get out."""
+    """All that a message may say. There is no name, drug, diagnosis or pump in it, so none can get out.
+
+    ``correction``: the alert was taken back, and this person had been told of it.
+    """
 
     notification_id: UUID
     alert_id: UUID
@@ -47,6 +50,7 @@ class Notice:
     raised_at: datetime
     step: int
     repeat: bool
+    correction: bool = False
 
 
 @dataclass(frozen=True, slots=True)

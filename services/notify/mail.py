@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.errors import MessageError
 from email.headerregistry import Address as MailAddress
@@ -38,7 +37,7 @@ class Mail:
 
     async def __aexit__(self, *_: object) -> None:
         """Say goodbye on idle connections."""
-        for _, client in self._idle:
+        for _since, client in self._idle:
             with contextlib.suppress(aiosmtplib.SMTPException, OSError, TimeoutError):
                 await client.quit(timeout=1)
             client.close()
@@ -51,9 +50,15 @@ class Mail:
             DeliveryError: 4xx answers and lost connections are retryable, 5xx answers are not.
         """
         message = self._compose(notice, address)
-        async with self._connection() as client:
-            await self._offer(client, message["To"])
-            await self._hand_over(client, message.as_bytes(policy=SMTP_POLICY))
+        async with self._slots:
+            client = await self._offered(str(message["To"]))
+            try:
+                await self._hand_over(client, message.as_bytes(policy=SMTP_POLICY))
+            except BaseException:
+                client.close()
+                raise
+            # Kept only after a conversation that ended well.
+            self._idle.append((datetime.now(UTC), client))
 
     def _compose(self, notice: Notice, address: Address) -> EmailMessage:
         message = EmailMessage(policy=SMTP_POLICY)
@@ -68,23 +73,34 @@ class Mail:
         message["Subject"] = self._messages.subject(notice)
         message["Date"] = format_datetime(datetime.now(UTC))
         message["Message-ID"] = f"<{notice.notification_id}@pumpwatch>"
+        message["X-Pumpwatch-Notification-Id"] = str(notice.notification_id)
         message["Auto-Submitted"] = "auto-generated"
         if notice.priority == "high":
             message["Importance"] = "high"
         message.set_content(self._messages.body(notice))
         return message
 
-    async def _offer(self, client: aiosmtplib.SMTP, to: str) -> None:
+    async def _offered(self, to: str) -> aiosmtplib.SMTP:
+        """A connection whose server has agreed to take a message for this address."""
+        if client := self._reusable():
+            try:
+                return await self._offer(client, to)
+            except DeliveryError as error:
+                # A server may drop an idle connection without a word; nothing was handed over yet.
+                if error.reason is not DeliveryFailure.CONNECTION_LOST:
+                    raise
+        return await self._offer(await self._connect(), to)
+
+    async def _offer(self, client: aiosmtplib.SMTP, to: str) -> aiosmtplib.SMTP:
         try:
             await client.mail(self._settings.notify_sender)
-            await client.rcpt(str(to))
-        except aiosmtplib.SMTPResponseException as error:
-            reason = DeliveryFailure.REFUSED_ADDRESS if error.code >= 500 else DeliveryFailure.TRY_LATER
-            raise DeliveryError("email", reason, retryable=error.code < 500) from error
-        except _SLOW as error:
-            raise DeliveryError("email", DeliveryFailure.TIMED_OUT, retryable=True) from error
-        except _LOST as error:
-            raise DeliveryError("email", DeliveryFailure.CONNECTION_LOST, retryable=True) from error
+            await client.rcpt(to)
+        except BaseException as error:
+            client.close()
+            if failure := _refusal(error):
+                raise failure from error
+            raise
+        return client
 
     async def _hand_over(self, client: aiosmtplib.SMTP, content: bytes) -> None:
         """From here on a lost connection leaves open whether the server took the message."""
@@ -97,18 +113,6 @@ class Mail:
             raise DeliveryError("email", DeliveryFailure.TIMED_OUT, retryable=True, unknown=True) from error
         except _LOST as error:
             raise DeliveryError("email", DeliveryFailure.CONNECTION_LOST, retryable=True, unknown=True) from error
-
-    @contextlib.asynccontextmanager
-    async def _connection(self) -> AsyncIterator[aiosmtplib.SMTP]:
-        """A connection of our own for one message; it is kept only after a conversation that ended well."""
-        async with self._slots:
-            client = self._reusable() or await self._connect()
-            try:
-                yield client
-            except BaseException:
-                client.close()
-                raise
-            self._idle.append((datetime.now(UTC), client))
 
     def _reusable(self) -> aiosmtplib.SMTP | None:
         while self._idle:
@@ -137,3 +141,16 @@ class Mail:
             client.close()
             raise DeliveryError("email", DeliveryFailure.UNREACHABLE, retryable=True) from error
         return client
+
+
+def _refusal(error: BaseException) -> DeliveryError | None:
+    """What a failure before the message was handed over means."""
+    if isinstance(error, aiosmtplib.SMTPResponseException):
+        final = error.code >= 500
+        reason = DeliveryFailure.REFUSED_ADDRESS if final else DeliveryFailure.TRY_LATER
+        return DeliveryError("email", reason, retryable=not final)
+    if isinstance(error, _SLOW):
+        return DeliveryError("email", DeliveryFailure.TIMED_OUT, retryable=True)
+    if isinstance(error, _LOST):
+        return DeliveryError("email", DeliveryFailure.CONNECTION_LOST, retryable=True)
+    return None

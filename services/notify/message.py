@@ -33,13 +33,15 @@ class Messages:
     def subject(self, notice: Notice) -> str:
         """One line, safe on a lock screen."""
         marked = REPEAT if notice.repeat else ""
-        return f"[Pumpwatch] {notice.priority.upper()} alert {notice.number} at {one_line(notice.site)}{marked}"
+        taken_back = "Taken back: " if notice.correction else ""
+        at = f" at {site}" if (site := one_line(notice.site)) else ""
+        return f"[Pumpwatch] {taken_back}{notice.priority.upper()} alert {notice.number}{at}{marked}"
 
     def body(self, notice: Notice) -> str:
         """Plain text."""
         return self._templates.get_template("message.txt").render(
             notice=notice,
-            site=one_line(notice.site),
+            site=one_line(notice.site) or "not known",
             priority=notice.priority.upper(),
             raised_at=notice.raised_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
             link=self.link(notice),
@@ -48,7 +50,7 @@ class Messages:
     def document(self, notice: Notice, now: datetime) -> dict[str, object]:
         """The payload of a webhook, in the form that Standard Webhooks recommends."""
         return {
-            "type": "pumpwatch.alert.notification",
+            "type": f"pumpwatch.alert.{'correction' if notice.correction else 'notification'}",
             "timestamp": now.astimezone(UTC).isoformat(),
             "data": {
                 "notification_id": str(notice.notification_id),

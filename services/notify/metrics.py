@@ -42,15 +42,25 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
-        self.audited = Counter(
+        self.overdue = Gauge(
+            "pumpwatch_alerts_overdue",
+            "High alerts past their confirm-by time without the next step, or with a page that nobody tried to send.",
+            registry=registry,
+        )
+        self.requeued = Counter(
             "pumpwatch_escalations_recovered_total",
-            "Alerts that only the auditor found to be without their ladder; each is a lost outbox row.",
+            "Alerts that only the audit brought back to their ladder.",
             registry=registry,
         )
         self.events = Counter(
             "pumpwatch_alert_events_published_total",
             "Alert events sent to Kafka, by outcome.",
             ["outcome"],
+            registry=registry,
+        )
+        self.postponed = Counter(
+            "pumpwatch_escalations_postponed_total",
+            "Alerts whose ladder could not be planned or stored; each is tried again after 10 s.",
             registry=registry,
         )
         self.scan_failures = Counter(
@@ -69,9 +79,6 @@ class Metrics:
             "pumpwatch_outbox_oldest_age_seconds",
             "Age of the oldest outbox row that the ladder has not taken over; 0 without one.",
             registry=registry,
-        )
-        self.ladders_overdue = Gauge(
-            "pumpwatch_ladders_overdue", "Ladders whose next step is more than 5 s late.", registry=registry
         )
         self.notifications_waiting = Gauge(
             "pumpwatch_notifications_waiting", "Notifications queued or being sent.", registry=registry

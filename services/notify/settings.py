@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import time, timedelta
+from datetime import UTC, time, timedelta, tzinfo
 from enum import StrEnum
 from typing import Self
 from zoneinfo import ZoneInfo
@@ -46,6 +46,10 @@ class Settings(CoreSettings):
     notify_send_timeout_seconds: float = Field(default=15.0, gt=0, le=120)
     notify_lease_seconds: float = Field(default=30.0, gt=0, le=600)
     """How long a delivery may go on before another notifier takes it for lost; longer than the timeout."""
+    notify_retry_seconds: float = Field(default=5.0, gt=0, le=300)
+    """Wait before the second try of a notification; it doubles with each further one, up to 5 minutes."""
+    notify_audit_seconds: float = Field(default=5.0, gt=0, le=60)
+    """How often the audit looks for high alerts whose next step is missing, and how late a step may be."""
 
     notify_quiet_hours: str = Field(default="22:00-07:00", pattern=r"^(\d\d:\d\d-\d\d:\d\d)?$")
     """Night at the site, in which a MEDIUM page that can wait is held; empty: there is no night."""
@@ -53,6 +57,12 @@ class Settings(CoreSettings):
     """Time zone per site as JSON, such as ``{"north": "Europe/Berlin"}``; UTC for others."""
     notify_hold_high_minutes: float = Field(default=60, gt=0)
     notify_hold_medium_minutes: float = Field(default=480, gt=0)
+    notify_repeat_minutes: float = Field(default=30, gt=0)
+    """How often everyone is told again after the last step, until a person confirms."""
+    notify_repeat_after_failure_minutes: float = Field(default=5, gt=0)
+    """The same after a last step that reached nobody."""
+    notify_ladder_pace: float = Field(default=1.0, gt=0, le=1)
+    """Multiplies the times of the steps: below 1 only for drills."""
 
     @field_validator("notify_site_zones")
     @classmethod
@@ -82,7 +92,15 @@ class Settings(CoreSettings):
             quiet=quiet,
             hold_high=timedelta(minutes=self.notify_hold_high_minutes),
             hold_medium=timedelta(minutes=self.notify_hold_medium_minutes),
+            repeat_every=timedelta(minutes=self.notify_repeat_minutes),
+            repeat_after_failure=timedelta(minutes=self.notify_repeat_after_failure_minutes),
+            pace=self.notify_ladder_pace,
         )
+
+    def zone(self, site: str | None) -> tzinfo:
+        """The time zone of a site; UTC for one that has none."""
+        name = self.notify_site_zones.get(site or "")
+        return ZoneInfo(name) if name else UTC
 
     @property
     def webhook_hosts(self) -> frozenset[str]:

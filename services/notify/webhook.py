@@ -23,7 +23,7 @@ from services.notify.settings import Settings
 MAX_RESPONSE_BYTES: Final = 16 * 1024
 MAX_URL_LENGTH: Final = 2_048
 RETRYABLE: Final = frozenset({408, 425, 429})
-_NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
+_NAT64: Final = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
 
 
 def sign(secret: str, message_id: str, moment: datetime, body: bytes) -> str:
@@ -47,8 +47,10 @@ def sign(secret: str, message_id: str, moment: datetime, body: bytes) -> str:
 def is_public(address: str) -> bool:
     """Whether an IP address is on the public internet: not private, loopback, link-local, shared, mapped or NAT64."""
     ip = ipaddress.ip_address(address.split("%", 1)[0])
-    if isinstance(ip, ipaddress.IPv6Address) and (ip.ipv4_mapped or ip.sixtofour or ip.teredo or ip in _NAT64):
-        return False
+    if isinstance(ip, ipaddress.IPv6Address):
+        inside_other = ip.ipv4_mapped or ip.sixtofour or ip.teredo or any(ip in network for network in _NAT64)
+        if inside_other or ip.is_site_local:
+            return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 
@@ -142,7 +144,7 @@ class Webhook:
             pinned,
             headers={**headers, "host": url.netloc.decode("ascii")},
             content=body,
-            extensions={"sni_hostname": url.host},
+            extensions={"sni_hostname": url.raw_host.decode("ascii")},
         )
 
     def _url(self, address: str) -> httpx.URL:

@@ -232,14 +232,16 @@ def plan(
     return Decision(climb, (*told, *begun, *due))
 
 
-def confirm_by(step: int, queued_at: datetime, policy: Policy) -> datetime:
-    """When a step of the high ladder, queued at that moment, must have been answered or followed by the next.
+def confirm_by(raised_at: datetime, step: int, queued_at: datetime, policy: Policy) -> datetime:
+    """When a high alert must be confirmed, or its next step be queued, after a step was queued at ``queued_at``.
 
-    It rests on no stored climb, so that an audit can hold the climbs against it.
+    It rests on no stored climb, so that an audit can hold the climbs against it. A step that came early, because the
+    one before it failed, does not make the next one early.
     """
     if step + 1 >= len(_HIGH):
         return queued_at + policy.repeat_every
-    return queued_at + (_HIGH[step + 1].after - _HIGH[step].after) * policy.pace
+    here, after = _HIGH[step].after, _HIGH[step + 1].after
+    return max(raised_at + after * policy.pace, queued_at + (after - here) * policy.pace)
 
 
 def _silence(case: Case) -> Silence | None:

@@ -1,0 +1,37 @@
+"""``python -m services.notify``: tells people of alerts until a named person confirms."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+
+import structlog
+import uvloop
+from pydantic import ValidationError
+
+from services.notify.run import run
+from services.notify.settings import Settings
+from streams.operations import PortTaken, configure_logging
+
+
+def main() -> int:
+    """Read the settings and run until told to stop; the exit code."""
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        configure_logging("notify")
+        wrong = [".".join(map(str, fault["loc"])) or fault["msg"] for fault in error.errors(include_input=False)]
+        structlog.get_logger().error("settings refused", fields=wrong)
+        return 2
+    configure_logging("notify", settings.log_level)
+    try:
+        uvloop.run(run(settings, instance=f"{socket.gethostname()}-{os.getpid()}"))
+    except PortTaken as error:
+        structlog.get_logger().error("cannot start", reason=str(error))
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""What escalation asks about an alert, read from the database at one moment."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final, TypeAlias
+from uuid import UUID
+
+import asyncpg
+
+from services.notify.settings import Settings
+from streams import people
+from streams.domain.alert import Priority
+from streams.domain.escalation import Case, Climb, Contact, Ladder, Sent, Silence
+from streams.domain.profile import STRICTEST, PumpProfile, Therapy, profile_from, therapy_of
+
+Connection: TypeAlias = "asyncpg.Connection[Any]"
+
+HIGH_TRIES: Final = 2
+"""Failed tries after which a high alert's page counts as failed for the ladder, while its retries go on (SYS-02)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One alert, as `escalation.plan` wants it."""
+
+    alert_id: UUID
+    case: Case
+    climb: Climb | None
+    sent: Sent
+    roster: tuple[Contact, ...]
+
+
+_LOCK: Final = """
+    SELECT pg_advisory_xact_lock(hashtextextended('ladder ' || id, 0))
+    FROM (SELECT unnest($1::uuid[])::text AS id ORDER BY 1) AS wanted
+"""
+
+_READ: Final = """
+    SELECT a.alert_id, a.pump_id, a.site, a.ladder AS wanted, a.priority::text, a.active, a.latched, a.raised_at,
+           a.resolved_at IS NULL AS open, a.retracted, a.confirmed_at, a.confirmed_by, a.physician_by,
+           parent.priority::text AS parent_priority,
+           l.ladder, l.started_at, l.next_step, l.next_step_at, l.ended_at, l.ended_reason,
+           step.last_at, step.failed, told.physician_at, p.profile
+    FROM alert a
+    LEFT JOIN alert parent ON parent.alert_id = a.parent_id AND parent.resolved_at IS NULL AND NOT parent.retracted
+    LEFT JOIN ladder l ON l.alert_id = a.alert_id
+    LEFT JOIN LATERAL (
+        SELECT max(queued_at) AS last_at,
+               -- A step that had nobody to page failed too, unless it is one that pages nobody.
+               count(*) > 0 AND coalesce(
+                   bool_and(state = 'failed' OR (a.priority = 'high' AND state = 'queued' AND attempts >= $2))
+                       FILTER (WHERE channel <> 'worklist' AND state <> 'superseded'), a.ladder <> 'L') AS failed
+        FROM notification
+        WHERE alert_id = a.alert_id AND queued_at >= l.started_at AND step = l.next_step - 1
+              AND reason NOT IN ('physician_by', 'correction')
+    ) step ON true
+    LEFT JOIN LATERAL (
+        SELECT max(queued_at) AS physician_at FROM notification WHERE alert_id = a.alert_id AND reason = 'physician_by'
+    ) told ON true
+    LEFT JOIN LATERAL (
+        SELECT profile FROM pump_profile WHERE pump_id = a.pump_id AND valid_from <= now()
+        ORDER BY valid_from DESC LIMIT 1
+    ) p ON true
+    WHERE a.alert_id = ANY($1)
+"""
+
+
+async def looks(connection: Connection, alert_ids: Sequence[UUID], settings: Settings) -> list[Look]:
+    """The alerts of these ids, each held against other notifiers until the transaction ends.
+
+    The alerts' own rows stay free: nobody who confirms or decides waits for a notifier.
+    """
+    await connection.execute(_LOCK, list(alert_ids))
+    rows = await connection.fetch(_READ, list(alert_ids), HIGH_TRIES)
+    rosters = {site: tuple(await people.roster(connection, site)) for site in {row["site"] for row in rows}}
+    return [Look(row["alert_id"], _case(row, settings), _climb(row), _sent(row), rosters[row["site"]]) for row in rows]
+
+
+def _case(row: asyncpg.Record, settings: Settings) -> Case:
+    therapy = therapy_in_force(row["profile"])
+    return Case(
+        ladder=Ladder(row["wanted"]),
+        priority=Priority(row["priority"]),
+        raised_at=row["raised_at"],
+        active=row["active"],
+        latched=row["latched"],
+        open=row["open"],
+        retracted=row["retracted"],
+        confirmed_at=row["confirmed_at"],
+        physician_by=row["physician_by"],
+        parent_priority=Priority(row["parent_priority"]) if row["parent_priority"] else None,
+        high_risk=therapy.high_risk,
+        time_to_harm=time_to_harm(therapy),
+        zone=settings.zone(row["site"]),
+    )
+
+
+def therapy_in_force(profile: str | None) -> Therapy:
+    """What the stored profile says; the strictest where there is none, or none that this version can read."""
+    document: Mapping[str, Any] | None = json.loads(profile) if profile else None
+    found = profile_from(document) if document else None
+    return therapy_of(found) if isinstance(found, PumpProfile) else STRICTEST
+
+
+def time_to_harm(therapy: Therapy) -> timedelta | None:
+    """The non-delivery budget; None, which counts as urgent, where nothing is known of the therapy."""
+    return therapy.budget if therapy.known else None
+
+
+def _climb(row: asyncpg.Record) -> Climb | None:
+    if row["started_at"] is None:
+        return None
+    reason: str | None = row["ended_reason"]
+    return Climb(
+        Ladder(row["ladder"]),
+        row["started_at"],
+        row["next_step"],
+        row["next_step_at"],
+        row["ended_at"],
+        Silence(reason) if reason else None,
+    )
+
+
+def _sent(row: asyncpg.Record) -> Sent:
+    last_at: datetime | None = row["last_at"]
+    return Sent(last_at, bool(row["failed"]), row["physician_at"])

@@ -1,0 +1,132 @@
+"""Writes what was decided: the climb, who is to be told, and which notifications are over."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID, uuid4
+
+from services.notify.cases import Connection, Look
+from streams.domain.escalation import Cause, Channel, Climb, Decision, Due, Silence
+
+CORRECTION: Final = "correction"
+"""Why somebody is told that an alert was taken back: they had been told of it (catalogue M.19)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A decision about an alert, and when the report behind it was accepted, if a fresh one is."""
+
+    look: Look
+    decision: Decision
+    accepted_at: datetime | None
+
+
+_UPSERT_LADDERS: Final = """
+    INSERT INTO ladder (alert_id, ladder, started_at, next_step, next_step_at, ended_at, ended_reason)
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::smallint[], $5::timestamptz[],
+                         $6::timestamptz[], $7::text[])
+    ON CONFLICT (alert_id) DO UPDATE SET
+        ladder = excluded.ladder, started_at = excluded.started_at, next_step = excluded.next_step,
+        next_step_at = excluded.next_step_at, ended_at = excluded.ended_at, ended_reason = excluded.ended_reason
+"""
+
+_QUEUE: Final = """
+    INSERT INTO notification (notification_id, alert_id, step, channel, person, reason, accepted_at, queued_at,
+                              state, next_try_at, sent_at)
+    SELECT id, alert_id, step, channel, person, reason, accepted_at, queued_at,
+           CASE channel WHEN 'worklist' THEN 'sent' ELSE 'queued' END,
+           CASE channel WHEN 'worklist' THEN NULL ELSE now() END,
+           CASE channel WHEN 'worklist' THEN now() END
+    FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
+                $8::timestamptz[])
+         AS queued (id, alert_id, step, channel, person, reason, accepted_at, queued_at)
+"""
+
+_SUPERSEDE: Final = """
+    UPDATE notification SET state = 'superseded', next_try_at = NULL
+    WHERE alert_id = ANY($1) AND state = 'queued' AND reason <> 'correction' AND reason <> ALL($2)
+"""
+
+_CONFIRMED: Final = """
+    UPDATE notification n SET state = 'confirmed', confirmed_at = a.confirmed_at
+    FROM alert a
+    WHERE a.alert_id = n.alert_id AND n.alert_id = ANY($1) AND n.person = a.confirmed_by
+          AND n.state IN ('sent', 'delivered', 'seen') AND n.queued_at <= a.confirmed_at
+"""
+
+# Once for each time that somebody was told: an alert may be taken back, stand again, and be taken back again.
+_CORRECT: Final = """
+    INSERT INTO notification (notification_id, alert_id, step, channel, person, reason, state, next_try_at)
+    SELECT gen_random_uuid(), alert_id, max(step), channel, person, 'correction', 'queued', now()
+    FROM notification
+    WHERE alert_id = ANY($1) AND channel <> 'worklist'
+    GROUP BY alert_id, channel, person
+    HAVING max(queued_at) FILTER (WHERE reason <> 'correction' AND state IN
+                                  ('sending', 'sent', 'delivered', 'seen', 'confirmed'))
+           > coalesce(max(queued_at) FILTER (WHERE reason = 'correction'), '-infinity')
+"""
+
+
+async def write(connection: Connection, verdicts: Sequence[Verdict], now: datetime) -> int:
+    """Store decisions inside the caller's transaction; returns how many notifications are to be sent."""
+    changed = {v.look.alert_id: v.decision.climb for v in verdicts if v.decision.climb != v.look.climb}
+    if changed:
+        await _write_climbs(connection, changed)
+    await _end(connection, verdicts)
+    pages = [(verdict, due) for verdict in verdicts for due in verdict.decision.due]
+    if pages:
+        await _queue(connection, pages, now)
+    return sum(due.channel is not Channel.WORKLIST for _, due in pages)
+
+
+async def _write_climbs(connection: Connection, climbs: Mapping[UUID, Climb]) -> None:
+    rows = climbs.values()
+    await connection.execute(
+        _UPSERT_LADDERS,
+        list(climbs),
+        [climb.ladder.value for climb in rows],
+        [climb.started_at for climb in rows],
+        [climb.next_step for climb in rows],
+        [climb.next_step_at for climb in rows],
+        [climb.ended_at for climb in rows],
+        [climb.ended_reason.value if climb.ended_reason else None for climb in rows],
+    )
+
+
+async def _queue(connection: Connection, pages: Sequence[tuple[Verdict, Due]], now: datetime) -> None:
+    await connection.execute(
+        _QUEUE,
+        [uuid4() for _ in pages],
+        [verdict.look.alert_id for verdict, _ in pages],
+        [due.step for _, due in pages],
+        [due.channel.value for _, due in pages],
+        [due.person for _, due in pages],
+        [due.cause.value for _, due in pages],
+        [verdict.accepted_at if due is _first_page(verdict) else None for verdict, due in pages],
+        [max(now, verdict.look.case.raised_at) for verdict, _ in pages],
+    )
+
+
+def _first_page(verdict: Verdict) -> Due | None:
+    """The one whose first attempt answers the report: latency counts once per alert."""
+    return next((due for due in verdict.decision.due if due.channel is not Channel.WORKLIST), None)
+
+
+async def _end(connection: Connection, verdicts: Sequence[Verdict]) -> None:
+    """What is over need not be sent any more; whoever was told of an alert that is taken back hears of that."""
+    by_silence: dict[Silence, list[UUID]] = {}
+    for verdict in verdicts:
+        silence = verdict.decision.silence
+        if silence and silence is not Silence.STEPS_DONE:
+            by_silence.setdefault(silence, []).append(verdict.look.alert_id)
+    for silence, alert_ids in by_silence.items():
+        # A deadline that no confirmation moves outlives one.
+        held = silence in (Silence.CONFIRMED, Silence.CHILD_OF)
+        await connection.execute(_SUPERSEDE, alert_ids, [Cause.PHYSICIAN_BY.value] if held else [])
+    if confirmed := [v.look.alert_id for v in verdicts if v.look.case.confirmed_at is not None]:
+        await connection.execute(_CONFIRMED, confirmed)
+    if retracted := by_silence.get(Silence.RETRACTED):
+        await connection.execute(_CORRECT, retracted)

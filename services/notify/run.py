@@ -1,0 +1,130 @@
+"""The notify process: its parts, how they are put together, and in which order they end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from typing import Any, Final, TypeAlias
+
+import asyncpg
+import structlog
+
+from services.notify.auditor import Auditor
+from services.notify.channels import Channel
+from services.notify.delivery import Delivery
+from services.notify.gauges import EVERY_SECONDS, Gauges
+from services.notify.intake import Intake
+from services.notify.listener import Listener
+from services.notify.mail import Mail
+from services.notify.message import Messages
+from services.notify.metrics import Metrics
+from services.notify.publisher import Publisher
+from services.notify.rounds import Wakes, go_round
+from services.notify.settings import Settings
+from services.notify.webhook import Webhook
+from streams.domain.escalation import Channel as ChannelName
+from streams.operations import Operations, beat, until_stopped
+from streams.store import Store
+
+CONNECTIONS: Final = 8
+CONNECT_PAUSE_SECONDS: Final = 1.0
+
+Pool: TypeAlias = "asyncpg.Pool[Any]"
+
+
+class PartEnded(Exception):
+    """A part of the process ended by itself, which none may do."""
+
+
+async def run(settings: Settings, instance: str) -> None:
+    """Tell people until SIGTERM; what is being sent then is sent and recorded first.
+
+    Raises:
+        PortTaken: If the operations port is taken.
+    """
+    metrics, wakes = Metrics(), Wakes()
+    dsn = settings.postgres.get_secret_value()
+    listener = Listener(dsn, wakes)
+    store: Store | None = None
+
+    async def ready() -> str | None:
+        if store is None or not listener.listening:
+            return "not connected to PostgreSQL"
+        await store.pool.fetchval("SELECT 1")
+        return None
+
+    host, port = settings.notify_metrics_host, settings.notify_metrics_port
+    stopping = asyncio.create_task(until_stopped(), name="until stopped")
+    async with Operations(metrics.registry, host=host, port=port, live=lambda: None, ready=ready):
+        store = await _first(stopping, _open(dsn))
+        if store is None:
+            return
+        try:
+            async with _channels(settings) as channels:
+                intake = Intake(store.pool, settings, metrics, wakes, store.re_raise)
+                delivery = Delivery(store.pool, settings, metrics, wakes, channels)
+                parts = _parts(settings, metrics, wakes, store.pool, intake, delivery)
+                await _together([*parts, listener.run(), beat(store.pool, "notify", instance)], stopping)
+                await delivery.finish()
+        finally:
+            await store.close()
+    structlog.get_logger().info("stopped")
+
+
+async def _open(dsn: str) -> Store:
+    """Connect as soon as the database answers: parts of a system start at the same time."""
+    while True:
+        try:
+            return await Store.open(dsn, max_size=CONNECTIONS)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            structlog.get_logger().warning("postgresql does not answer yet", error=type(error).__name__)
+        await asyncio.sleep(CONNECT_PAUSE_SECONDS)
+
+
+async def _first(stopping: asyncio.Task[None], opening: Coroutine[Any, Any, Store]) -> Store | None:
+    """The store, or None when the process is told to stop before it is there."""
+    task = asyncio.create_task(opening, name="open the store")
+    await asyncio.wait((stopping, task), return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        return task.result()
+    task.cancel()
+    await asyncio.wait((task,))
+    return None
+
+
+@contextlib.asynccontextmanager
+async def _channels(settings: Settings) -> AsyncIterator[Mapping[str, Channel]]:
+    messages = Messages(settings.notify_public_url)
+    async with Mail(settings, messages) as mail, Webhook(settings, messages) as webhook:
+        yield {ChannelName.EMAIL.value: mail, ChannelName.WEBHOOK.value: webhook}
+
+
+def _parts(
+    settings: Settings, metrics: Metrics, wakes: Wakes, pool: Pool, intake: Intake, delivery: Delivery
+) -> list[Coroutine[Any, Any, None]]:
+    """Everything that goes on beside each other; none waits for another."""
+    auditor, gauges = Auditor(pool, settings, metrics, intake.look_at), Gauges(pool, metrics)
+    return [
+        go_round("intake", intake.take_news, metrics, wakes.intake),
+        go_round("ladders", intake.climb, metrics, wakes.ladders),
+        go_round("delivery", delivery.send_due, metrics, wakes.delivery),
+        go_round("audit", auditor.audit, metrics, every=settings.notify_audit_seconds),
+        go_round("gauges", gauges.measure, metrics, every=EVERY_SECONDS),
+        Publisher(settings, metrics, wakes.publisher).run(),
+    ]
+
+
+async def _together(parts: Sequence[Coroutine[Any, Any, None]], stopping: asyncio.Task[None]) -> None:
+    """Run until the process is told to stop; a part that ends by itself ends the process, to be started anew."""
+    tasks = [asyncio.create_task(part) for part in parts]
+    try:
+        await asyncio.wait((stopping, *tasks), return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            if task.done():
+                task.result()
+                raise PartEnded
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
