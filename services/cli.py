@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import dataclasses
 import getpass
 import json
 import os
@@ -17,12 +16,12 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, date, datetime
-from enum import StrEnum
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 import asyncpg
+import msgspec
 import typer
 from aiokafka.errors import KafkaError
 from pydantic import SecretStr, ValidationError
@@ -50,6 +49,15 @@ Value = TypeVar("Value")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=True, help=__doc__)
+
+
+class MigrationSettings(CoreSettings):
+    """Who migrates, and the passwords that roles get."""
+
+    admin_postgres: SecretStr
+    migrator_password: SecretStr | None = None
+    app_password: SecretStr | None = None
+    read_password: SecretStr | None = None
 
 
 def _group(name: str, text: str) -> typer.Typer:
@@ -149,7 +157,7 @@ def _show(rows: Sequence[Any], as_json: bool, columns: Sequence[str]) -> None:
     """Print rows as a table of the columns named, or whole as JSON."""
     found = [_plain(row) for row in rows]
     if as_json:
-        print(json.dumps(found, indent=2, default=_text))
+        print(json.dumps(found, indent=2))
         return
     table = [list(columns), *([_text(row.get(name)) for name in columns] for row in found)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -158,29 +166,19 @@ def _show(rows: Sequence[Any], as_json: bool, columns: Sequence[str]) -> None:
 
 
 def _plain(row: Any) -> dict[str, Any]:
-    return dataclasses.asdict(row) if dataclasses.is_dataclass(row) and not isinstance(row, type) else dict(row)
+    found: dict[str, Any] = msgspec.to_builtins(row)
+    return found
 
 
 def _text(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return value.isoformat() if isinstance(value, date) else str(value)
+    return "-" if value is None else str(value)
 
 
 # Gateways ----------------------------------------------------------------------------------------------------------
 
 
-class GatewayKind(StrEnum):
-    """Where a gateway stands."""
-
-    HOME = "home"
-    CLINIC = "clinic"
-
-
 @gateways_app.command("add")
-def gateways_add(gateway_id: str, kind: GatewayKind = GatewayKind.HOME) -> None:
+def gateways_add(gateway_id: str, kind: gateways.Kind = "home") -> None:
     """Let a gateway report; prints its token, which is shown only now."""
     try:
         print(_with_database(lambda pool: gateways.add(pool, gateway_id, kind)))
@@ -290,13 +288,13 @@ def people_disable(person_id: str) -> None:
 @audit_app.command("verify")
 def audit_verify(as_json: AsJson = False) -> None:
     """Recompute every hash chain of the history; 1 when a row was changed or is missing, naming the first."""
-    broken = _with_database(audit.verify)
+    found = _with_database(audit.inspect)
     if as_json:
-        print(json.dumps({"intact": broken is None, "first_bad": str(broken) if broken else None}))
-    if broken is not None:
-        _fail(str(broken))
+        print(json.dumps({"intact": isinstance(found, audit.Verified), **msgspec.to_builtins(found)}, indent=2))
+    if isinstance(found, audit.Broken):
+        _fail(f"the history was changed: {found}")
     if not as_json:
-        print("the history is intact")
+        print(f"the history is intact: {found.rows} rows in {found.chains} chains; digest {found.digest}")
 
 
 @rules_app.command("check")
@@ -315,8 +313,9 @@ def rules_check(
 def migrate() -> None:
     """Bring the database to this version: roles, then tables.
 
-    PUMPWATCH_ADMIN_POSTGRES is the DSN of a superuser or of the database's owner with CREATEROLE; PUMPWATCH_APP_PASSWORD,
-    PUMPWATCH_READ_PASSWORD and PUMPWATCH_MIGRATOR_PASSWORD set the roles' passwords. Each may be a file: ..._FILE.
+    PUMPWATCH_ADMIN_POSTGRES is the DSN of a superuser or of the database's owner with CREATEROLE. The roles' passwords
+    are set by PUMPWATCH_APP_PASSWORD, PUMPWATCH_READ_PASSWORD and PUMPWATCH_MIGRATOR_PASSWORD. Each may be a file:
+    ..._FILE.
     """
     settings = MigrationSettings()
     given = {
@@ -330,15 +329,6 @@ def migrate() -> None:
     except migrations.MigrationRefused as error:
         _fail(str(error))
     print("\n".join(applied) if applied else "nothing to do")
-
-
-class MigrationSettings(CoreSettings):
-    """Who migrates, and the passwords that roles get."""
-
-    admin_postgres: SecretStr
-    migrator_password: SecretStr | None = None
-    app_password: SecretStr | None = None
-    read_password: SecretStr | None = None
 
 
 @topics_app.command("provision")

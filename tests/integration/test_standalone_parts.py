@@ -21,9 +21,9 @@ from streams.provision import UnsafeTopic, provision
 from streams.settings import CoreSettings
 
 
-def development(kafka: str, prefix: str, **other: int) -> CoreSettings:
+def development(kafka: str, prefix: str, partitions: int = topics.DEFAULT_PARTITIONS) -> CoreSettings:
     """Settings for one broker."""
-    return CoreSettings(kafka=kafka, topic_prefix=prefix, development=True, **{"replication_factor": 1, **other})
+    return CoreSettings(kafka=kafka, topic_prefix=prefix, development=True, replication_factor=1, partitions=partitions)
 
 
 async def send(bootstrap: str, topic: str, value: bytes) -> None:

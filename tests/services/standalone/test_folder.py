@@ -49,10 +49,11 @@ def test_a_folder_is_free_again_when_its_process_is_gone(tmp_path: Path) -> None
     assert (gone.stdout, said) == (b"", [])
 
 
-async def test_children_of_a_killed_supervisor_are_waited_for(tmp_path: Path) -> None:
+def test_children_of_a_killed_supervisor_are_waited_for(tmp_path: Path) -> None:
     """They still use the data: a new stack starts when the last of them has ended."""
-    script = f"{HOLD}f = Folder(Path(sys.argv[1])); f.take(0, print)\n" + (
-        "import subprocess\nsubprocess.Popen(['sleep', '0.4'], pass_fds=(f.lock,))"
+    script = (
+        f"{HOLD}import subprocess\nfolder = Folder(Path(sys.argv[1]))\nfolder.take(0, print)\n"
+        "subprocess.Popen(['sleep', '0.4'], pass_fds=(folder.lock,))"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, timeout=60)
 
@@ -63,7 +64,7 @@ async def test_children_of_a_killed_supervisor_are_waited_for(tmp_path: Path) ->
 
 def test_too_little_space_is_said_before_anything_starts(tmp_path: Path) -> None:
     """The message names what is free, what is asked for, and what to set."""
-    with pytest.raises(StartFailed, match="only .* MB are free.*asks for 999999999 MB.*PUMPWATCH_VAR"):
+    with pytest.raises(StartFailed, match=r"only .* MB are free.*asks for 999999999 MB.*PUMPWATCH_VAR"):
         taken(tmp_path, free_mb=999_999_999)
 
 
@@ -107,7 +108,7 @@ def test_status_of_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 def test_free_ports_are_all_different() -> None:
     """Port 0 takes a free one for each part."""
-    ports = claim_ports(Settings(**dict.fromkeys(PARTS, 0)))
+    ports = claim_ports(Settings.model_validate(dict.fromkeys(PARTS, 0)))
 
     assert ports.keys() == PARTS.keys()
     assert len(set(ports.values())) == len(PARTS)
@@ -121,7 +122,7 @@ def test_a_taken_port_is_named_with_its_part_and_its_setting(name: str) -> None:
         port = other.getsockname()[1]
 
         with pytest.raises(StartFailed) as failed:
-            claim_ports(Settings(**{**dict.fromkeys(PARTS, 0), name: port}))
+            claim_ports(Settings.model_validate({**dict.fromkeys(PARTS, 0), name: port}))
 
     assert all(word in str(failed.value) for word in (str(port), PARTS[name], f"PUMPWATCH_{name.upper()}"))
 
