@@ -17,14 +17,14 @@ $$;
 CREATE FUNCTION chain_end(chain text) RETURNS audit_chain LANGUAGE plpgsql
 SET search_path = pg_catalog, public, pg_temp AS $$
 DECLARE
-    found audit_chain;
+    chain_now audit_chain;
 BEGIN
-    SELECT * INTO found FROM audit_chain WHERE chain_id = chain FOR UPDATE;
+    SELECT * INTO chain_now FROM audit_chain WHERE chain_id = chain FOR UPDATE;
     IF NOT FOUND THEN
         INSERT INTO audit_chain (chain_id, length, head) VALUES (chain, 0, '') ON CONFLICT DO NOTHING;
-        SELECT * INTO STRICT found FROM audit_chain WHERE chain_id = chain FOR UPDATE;
+        SELECT * INTO STRICT chain_now FROM audit_chain WHERE chain_id = chain FOR UPDATE;
     END IF;
-    RETURN found;
+    RETURN chain_now;
 END $$;
 
 -- SECURITY DEFINER: the application cannot write audit_chain itself.
