@@ -85,19 +85,22 @@ class Service:
         return stories
 
 
-def arrivals(start: datetime, until: datetime, *, untidy: int | None = None) -> Iterator[Received]:
-    """The demo's reports as ingest gets them: history at the start, and what a lost link held back when it is back.
+def arrivals(
+    start: datetime, until: datetime, *, untidy: int | None = None, scenario: Scenario = DEMO
+) -> Iterator[Received]:
+    """A scenario's reports as ingest gets them: history at the start, and what a lost link held back when it is back.
 
     Args:
         start: Of the run.
         until: How far the pumps live.
         untidy: A seed; then gateways that may change the order deliver up to three seconds late, all deliver some
             twice, and old reports without an alarm take the backlog's way, so they arrive after fresh ones.
+        scenario: The demo when left out.
     """
-    plans = {gateway.name: gateway for gateway in DEMO.gateways}
+    plans = {gateway.name: gateway for gateway in scenario.gateways}
     chance = Random(untidy)
     queue: list[tuple[datetime, int, Report]] = []
-    played = itertools.takewhile(lambda emission: emission.at <= until, ward.play(DEMO, start, seed=1))
+    played = itertools.takewhile(lambda emission: emission.at <= until, ward.play(scenario, start, seed=1))
     for number, emission in enumerate(played):
         at = max(emission.at, start)
         plan = plans[emission.gateway]
@@ -235,6 +238,17 @@ def test_the_pumps_of_a_finished_run_fall_into_no_silence() -> None:
     renewed = [(pump, event) for _, pump, event in service.told[before:] if pump.endswith(suffix(START))]
     assert {event.alert.rule_id for _, event in renewed} <= {"DLV-09"}
     assert all(event.alert.parent_id is not None for _, event in renewed)
+
+
+def test_the_quiet_scenario_is_quiet() -> None:
+    """Hours without any alert, and again after a day on which everything was off."""
+    service, quiet, hours = Service(), load("quiet"), timedelta(hours=3)
+    for start in (START, START + timedelta(days=1)):
+        service.know(quiet, start)
+        service.live(arrivals(start, start + hours, scenario=quiet), start, start + hours)
+
+    assert len(service.worlds) == 8
+    assert service.told == []
 
 
 def test_a_play_is_the_same_each_time_and_in_order() -> None:

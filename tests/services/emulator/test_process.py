@@ -13,6 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from services.emulator.settings import Settings
+from streams.operations import listen
 from tests.services.emulator.fake_ingest import FakeIngest
 from tests.stack import ROOT, Service, eventually
 
@@ -94,3 +95,32 @@ def test_tokens_must_be_a_map_and_are_never_shown(value: str) -> None:
         Settings(**secret)
 
     assert "pwg_secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("PUMPWATCH_EMULATOR_METRICS_PORT", "99999", "settings refused: emulator_metrics_port\n"),
+        ("PUMPWATCH_EMULATOR_INGEST_URL", "ftp://x", "settings refused: emulator_ingest_url\n"),
+        (
+            "PUMPWATCH_EMULATOR_GATEWAY_TOKENS",
+            "pwg_secret",
+            "settings refused: Value error, emulator_gateway_tokens must be a JSON object of strings\n",
+        ),
+    ],
+)
+def test_a_wrong_setting_is_an_error_in_words(name: str, value: str, complaint: str) -> None:
+    """It names the setting, never the value."""
+    answer = ask("run", env={name: value})
+
+    assert (answer.returncode, answer.stderr) == (2, complaint)
+
+
+def test_a_taken_port_is_named() -> None:
+    """Another process listens there."""
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        answer = ask("run", env={"PUMPWATCH_EMULATOR_METRICS_PORT": str(port)})
+
+    assert answer.returncode == 2
+    assert f"port {port} on 127.0.0.1 is taken" in answer.stdout
