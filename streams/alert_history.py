@@ -68,7 +68,7 @@ INSERT INTO alert (
     found_late, retracted, parent_id, physician_by, recurrences, reason, message, opened_at, raised_at, cleared_at,
     resolved_at)
 SELECT alert_id, pump_id, site, rule_id, rule_hash, ladder, priority::priority, active, latched, effective_from,
-    effective_to, found_late, retracted, parent_id, physician_by, recurrences, reason, message, $1, $1,
+    effective_to, found_late, retracted, parent_id, physician_by, recurrences, reason, message, $1::timestamptz, $1,
     CASE WHEN active THEN NULL ELSE $1 END, CASE WHEN is_open THEN NULL ELSE $1 END
 FROM {_NEW}
 """  # noqa: S608 - made of constants
