@@ -204,11 +204,14 @@ def gateways_revoke(gateway_id: str) -> None:
 
 @pumps_app.command("import")
 def pumps_import(
-    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, allow_dash=True, help="JSON Lines; - is stdin.")],
+    file: Annotated[Path, typer.Argument(help="JSON Lines; - is stdin.")],
     actor: Annotated[str, typer.Option(help="Who answers for the change.")] = "operator",
 ) -> None:
     """Take in profiles; 1 when a line cannot be used, and then nothing is taken in."""
-    text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    try:
+        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        _fail(f"cannot read {file}: {error}", UNUSABLE)
     result = _with_database(lambda pool: profiles.import_profiles(pool, text.splitlines(), actor, _now()))
     for error in result.errors:
         print(f"{file}: {error}", file=sys.stderr)
@@ -359,6 +362,8 @@ def config_show(
 def _open(value: object, redacted: bool) -> str:
     if isinstance(value, SecretStr):
         return (REDACTED if value.get_secret_value() else "") if redacted else value.get_secret_value()
+    if value is None:
+        return ""
     return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
