@@ -13,6 +13,8 @@ from streams.worker import Worker
 from streams.worker_settings import Settings
 
 NAME: Final = "pumpwatch-streams"
+BUFFERED_RECORDS: Final = 4
+"""Records waiting in each partition's actor; with ``stream_buffer_maxsize`` in each, a backlog would fill memory."""
 
 
 class _App(faust.App):
@@ -65,7 +67,14 @@ def create_app(settings: Settings, worker: Worker, *, isolated: bool = True) -> 
         cython_optimizations=False,
     )
     app.transport = PostgresTransport(app.conf.broker_consumer, app, worker.topic, worker)
-    topic = app.topic(worker.topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+    topic = app.topic(
+        worker.topic,
+        key_type=bytes,
+        value_type=bytes,
+        key_serializer="raw",
+        value_serializer="raw",
+        maxsize=BUFFERED_RECORDS if isolated else None,
+    )
 
     async def telemetry(stream: Any) -> None:
         events: AsyncIterator[Any] = stream.events()

@@ -88,6 +88,8 @@ class Worker:
         self._settings, self._store, self._offsets = settings, store, offsets
         self._applier, self._metrics, self._fatal = applier, metrics, fatal
         self._first_wait_seconds = first_wait_seconds
+        # One connection stays free for ticks and heartbeats; a decoded record that waits for one would fill memory.
+        self._at_once = asyncio.Semaphore(max(1, settings.worker_connections - 1))
         self._partitions: dict[int, Partition] = {}
         self._log = structlog.get_logger()
         self.seek_back: Callable[[int, int], Awaitable[None]] | None = None
@@ -195,7 +197,7 @@ class Worker:
             self._metrics.records.labels(RecordOutcome.IGNORED).inc()
             return
         try:
-            async with asyncio.timeout(self._settings.worker_transaction_seconds):
+            async with self._at_once, asyncio.timeout(self._settings.worker_transaction_seconds):
                 if await self._is_next(partition, record, first=first):
                     await self._apply(partition, record, first=first)
         except BaseException as error:
