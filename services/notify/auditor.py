@@ -37,7 +37,7 @@ _UNCONFIRMED: Final = """
     ) last ON true
     WHERE a.resolved_at IS NULL AND NOT a.retracted AND (a.active OR a.latched)
           AND a.priority = 'high' AND a.ladder = 'H' AND a.raised_at < now() - $1::interval
-          AND (a.confirmed_at IS NULL OR a.confirmed_at < a.raised_at)
+          AND a.confirmed_at IS NULL
           AND (parent.priority IS NULL OR parent.priority < a.priority)
           -- What the intake has only just been given is not late.
           AND NOT EXISTS (SELECT FROM outbox

@@ -90,7 +90,9 @@ def _case(row: asyncpg.Record, settings: Settings) -> Case:
         latched=row["latched"],
         open=row["open"],
         retracted=row["retracted"],
-        confirmed_at=row["confirmed_at"],
+        # Raising an alert takes its confirmation away, so whatever stands is valid: the clock of the page that took it
+        # may be behind the clock that raised the alert.
+        confirmed_at=max(row["confirmed_at"], row["raised_at"]) if row["confirmed_at"] else None,
         physician_by=row["physician_by"],
         parent_priority=Priority(row["parent_priority"]) if row["parent_priority"] else None,
         high_risk=therapy.high_risk,

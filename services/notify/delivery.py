@@ -67,7 +67,7 @@ _CLAIM: Final = """
            p.email, p.webhook_url, p.webhook_secret,
            c.reason = 'correction' OR (
                a.resolved_at IS NULL AND NOT a.retracted
-               AND (c.reason = 'physician_by' OR a.confirmed_at IS NULL OR a.confirmed_at < a.raised_at)
+               AND (c.reason = 'physician_by' OR a.confirmed_at IS NULL)
                AND NOT (c.attempts > 1 AND EXISTS (
                    SELECT FROM notification later
                    WHERE later.alert_id = c.alert_id AND later.person = c.person AND later.channel = c.channel
