@@ -34,7 +34,11 @@ class Attempts:
 
     def failed(self, name: str, address: str, now: datetime) -> None:
         """Count a failed attempt."""
-        for key, limit in (((name, address), PER_NAME_AND_ADDRESS), (("", address), PER_ADDRESS), ((name, ""), PER_NAME)):
+        for key, limit in (
+            ((name, address), PER_NAME_AND_ADDRESS),
+            (("", address), PER_ADDRESS),
+            ((name, ""), PER_NAME),
+        ):
             self._failures.setdefault(key, deque(maxlen=limit)).append(now)
             self._failures.move_to_end(key)
         while len(self._failures) > KEYS:

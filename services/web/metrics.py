@@ -26,7 +26,9 @@ class Metrics:
             "pumpwatch_web_sign_ins_total", "Attempts to sign in, by outcome.", ["outcome"], registry=registry
         )
         self.actions = Counter(
-            "pumpwatch_web_actions_total", "Confirmations and resolutions, by outcome.", ["action", "outcome"],
+            "pumpwatch_web_actions_total",
+            "Confirmations and resolutions, by outcome.",
+            ["action", "outcome"],
             registry=registry,
         )
         self.sessions = Gauge("pumpwatch_web_sessions", "People's sessions that have not ended.", registry=registry)
@@ -37,10 +39,10 @@ class Metrics:
         self.watch_failures = Counter(
             "pumpwatch_web_watch_failures_total", "Looks at the database for news that failed.", registry=registry
         )
-        self.alerts_open = Gauge(
-            "pumpwatch_alerts_open", "Open alerts.", ["priority", "confirmed"], registry=registry
-        )
+        self.alerts_open = Gauge("pumpwatch_alerts_open", "Open alerts.", ["priority", "confirmed"], registry=registry)
         self.degraded = Gauge(
-            "pumpwatch_monitoring_degraded", "1 while people are told that this part does not work.", ["part"],
+            "pumpwatch_monitoring_degraded",
+            "1 while people are told that this part does not work.",
+            ["part"],
             registry=registry,
         )

@@ -92,7 +92,7 @@ async def end(pool: asyncpg.Pool[Any], session: Session, now: datetime) -> None:
     )
 
 
-async def count(pool: asyncpg.Pool[Any], lifetime: Lifetime, now: datetime) -> int:
+async def count(pool: asyncpg.Pool[Any] | asyncpg.Connection[Any], lifetime: Lifetime, now: datetime) -> int:
     """How many sessions have not ended."""
     found: int = await pool.fetchval(
         "SELECT count(*) FROM web_session WHERE ended_at IS NULL AND last_seen_at > $1 AND created_at > $2",

@@ -1,0 +1,125 @@
+"""Plain words for what the database keeps as codes. An unknown code is shown as it is: never hidden, never guessed."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+SYMBOLS: Final = {"high": "▲▲▲", "medium": "▲▲", "low": "▲", "info": "ⓘ"}
+"""Never colour alone; the number of signs grows with the priority."""
+
+KINDS: Final = {
+    "opened": "Opened",
+    "escalated": "Became more urgent",
+    "recurred": "Came back",
+    "re_raised": "Raised again",
+    "acknowledged": "Confirmed",
+    "cleared": "Condition ended",
+    "resolved": "Resolved",
+    "amended": "Amended",
+    "retracted": "Taken back",
+}
+
+REASONS: Final = {
+    "condition_met": "the condition was met",
+    "deadline_passed": "a deadline passed",
+    "condition_ended": "the condition ended",
+    "heard_again": "the pump was heard again",
+    "resolved_by_person": "a person resolved it",
+    "mri_declared": "an MRI was declared",
+    "late_log": "the pump's log arrived late and shows it had ended",
+    "late_evidence": "evidence that arrived late shows it differently",
+    "worsened": "it got worse",
+    "recurred": "it came back",
+    "parent_changed": "another alert now stands for it, or no longer does",
+    "hold_expired": "it was confirmed long ago and still holds",
+    "step_due": "the next step was due",
+    "step_failed": "the step before reached nobody",
+    "unconfirmed": "nobody has confirmed yet",
+    "physician_by": "the patient's time without drug is running out",
+    "retracted": "the alert was taken back",
+    "closed": "the alert is closed",
+    "cleared": "the condition has ended",
+    "info_only": "for information only",
+    "no_ladder": "this alert calls nobody",
+    "confirmed": "somebody has it",
+    "child_of": "another alert stands for it",
+    "steps_done": "everybody on the ladder was told",
+}
+
+STATES: Final = {
+    "queued": "waiting to be sent",
+    "sending": "being sent",
+    "sent": "sent",
+    "delivered": "delivered",
+    "seen": "seen",
+    "confirmed": "confirmed",
+    "failed": "failed",
+    "superseded": "no longer needed",
+}
+
+CHANNELS: Final = {"email": "e-mail", "webhook": "webhook", "worklist": "the worklist"}
+
+STEPS: Final = {
+    "H": ("primary on call", "primary again, every channel", "backup", "physician on call", "site lead and everyone"),
+    "M": (
+        "primary on call",
+        "primary again, every channel",
+        "backup",
+        "primary on call",
+        "primary again, every channel",
+        "backup",
+        "physician on call",
+        "site lead and everyone",
+    ),
+    "L": ("the worklist", "primary on call", "site lead"),
+}
+"""Who is told at each step (rules_catalogue.md A.5); a test holds it against the ladder itself."""
+
+RESOLUTIONS: Final = {
+    "refilled": "Reservoir refilled",
+    "delivery_restored": "Delivery checked and restored",
+    "pump_replaced": "Pump replaced or taken out",
+    "patient_reviewed": "Patient reviewed, nothing more to do",
+    "planned": "Planned: MRI, procedure or signed plan",
+    "technical": "Technical fault: gateway, phone or network",
+    "nuisance": "Not actionable",
+    "other": "Other, as written below",
+}
+"""Why a person closes an alert; the code comes first in the reason that history keeps."""
+
+TEXT_CHARACTERS: Final = 500
+
+
+def duration(span: timedelta) -> str:
+    """A length of time as people say it: 45 s, 12 min, 3 h 5 min, 4 d 2 h. Negative counts as 0 s."""
+    seconds = max(0, int(span.total_seconds()))
+    if seconds < 60:
+        return f"{seconds} s"
+    minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86_400
+    if minutes < 60:
+        return f"{minutes} min"
+    if hours < 24:
+        return f"{hours} h {minutes % 60} min" if minutes % 60 else f"{hours} h"
+    return f"{days} d {hours % 24} h" if hours % 24 else f"{days} d"
+
+
+def kind(code: str) -> str:
+    """What happened to an alert."""
+    return KINDS.get(code, code)
+
+
+def reason(code: str) -> str:
+    """Why it happened; a person's own reason keeps their text."""
+    if code in REASONS:
+        return REASONS[code]
+    first, separator, text = code.partition(": ")
+    return f"{RESOLUTIONS[first]}{separator}{text}" if first in RESOLUTIONS else code
+
+
+def next_told(ladder: str, step: int) -> str:
+    """Whom a ladder's step tells; past the last one it repeats."""
+    steps = STEPS.get(ladder, ())
+    if not steps:
+        return "nobody"
+    return steps[step] if 0 <= step < len(steps) else f"{steps[-1]} again"
