@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from typing import Final
 
+from services.standalone.child import tail
 from streams import topics
 from tests.benchmarks import fleet
 from tests.benchmarks.figures import Figure, Finding
@@ -113,7 +114,7 @@ async def _drained(plot: Plot, worker: Service, counts: dict[int, list[int]]) ->
         )
         pid = worker.child.pid
         if pid is None or not worker.child.running:
-            raise AssertionError(f"the worker ended with code {worker.child.returncode}")
+            raise AssertionError(f"the worker ended with code {worker.child.returncode}:\n{tail(worker.child.log, 10)}")
         progress.seen.append((time.monotonic() - started, applied, rss_bytes(pid)))
         if applied >= total:
             return progress

@@ -6,7 +6,9 @@ import re
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from services.cli import app
 from services.ingest.settings import Settings as IngestSettings
 from services.notify.settings import Settings as NotifySettings
 from services.web.settings import Settings as WebSettings
@@ -16,6 +18,7 @@ from tests.deploy.files import DEPLOY, read
 from tests.stack import ROOT
 
 OURS = {"ingest": IngestSettings, "worker": WorkerSettings, "notify": NotifySettings, "web": WebSettings}
+ONCE = {"migrate", "topics"}
 COMPOSE = read(DEPLOY / "compose.yaml")
 SERVICES: dict[str, Any] = COMPOSE["services"]
 EXAMPLE = (DEPLOY / ".env.example").read_text(encoding="utf-8")
@@ -23,11 +26,11 @@ EXAMPLE = (DEPLOY / ".env.example").read_text(encoding="utf-8")
 
 def test_the_whole_system_is_there_and_the_file_names_no_version() -> None:
     """Current compose files have no ``version``."""
-    assert set(SERVICES) == {"postgres", "kafka", "prepare", *OURS, "prometheus", "grafana"}
+    assert set(SERVICES) == {"postgres", "kafka", *ONCE, *OURS, "prometheus", "grafana"}
     assert "version" not in COMPOSE
 
 
-@pytest.mark.parametrize("name", sorted(set(SERVICES) - {"prepare"}))
+@pytest.mark.parametrize("name", sorted(set(SERVICES) - ONCE))
 def test_every_lasting_service_tells_whether_it_is_healthy(name: str) -> None:
     """Without a health check nothing can wait for it."""
     assert SERVICES[name]["healthcheck"]["test"][0] == "CMD"
@@ -40,7 +43,8 @@ def test_our_services_wait_for_what_they_need(name: str) -> None:
     assert SERVICES[name]["depends_on"] == {
         "postgres": {"condition": "service_healthy"},
         "kafka": {"condition": "service_healthy"},
-        "prepare": {"condition": "service_completed_successfully"},
+        "migrate": {"condition": "service_completed_successfully"},
+        "topics": {"condition": "service_completed_successfully"},
     }
 
 
@@ -55,7 +59,7 @@ def test_a_health_check_asks_the_port_of_its_own_service(name: str) -> None:
     assert {"targets": [f"{name}:{port}"], "labels": {"service": name}} in scraped
 
 
-@pytest.mark.parametrize("name", ["prepare", *sorted(OURS)])
+@pytest.mark.parametrize("name", sorted(ONCE | set(OURS)))
 def test_our_containers_have_no_rights_to_spare(name: str) -> None:
     """Read-only, no capabilities, no way to gain any; and the image's user is not root."""
     service = SERVICES[name]
@@ -107,6 +111,17 @@ def test_every_setting_of_a_service_exists(name: str) -> None:
 
     assert issubclass(OURS[name], CoreSettings)
     assert given <= known
+
+
+@pytest.mark.parametrize("name", sorted(ONCE))
+def test_what_runs_once_is_a_command_that_exists(name: str) -> None:
+    """The command line answers with its help."""
+    words = SERVICES[name]["command"][1:]
+
+    answer = CliRunner().invoke(app, [*words, "--help"])
+
+    assert answer.exit_code == 0
+    assert SERVICES[name]["restart"] == "no"
 
 
 def test_the_image_installs_only_what_the_lock_names() -> None:
