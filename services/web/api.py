@@ -67,8 +67,8 @@ async def seen(visit: Visit) -> Response:
     return Response(status_code=204)
 
 
-async def active(visit: Visit) -> Response:
-    """The person does something on an open page; keeps the session from being idle."""
+async def active(_: Visit) -> Response:
+    """The person does something on an open page; that alone keeps the session from being idle."""
     return Response(status_code=204)
 
 

@@ -1,4 +1,4 @@
-"""Whether monitoring works, in words for the people who rely on it: what the page says when part of the path is down."""
+"""Whether monitoring works, in words for the people who rely on it: what the page says when a part is down."""
 
 from __future__ import annotations
 

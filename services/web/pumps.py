@@ -60,7 +60,8 @@ async def find(pool: Pool, pump_id: str) -> Pump | None:
         """
         SELECT pump_id, site, valid_from, family, reservoir_ml, drugs, prescribed_ug_per_day, risks,
                expected_interval_seconds, refill_booked_on, last_event_time, last_received_at, motor,
-               reservoir_estimated_ml, reservoir_measured_ml, last_confirmed_delivery_at, predicted_empty_at, open_alerts
+               reservoir_estimated_ml, reservoir_measured_ml, last_confirmed_delivery_at, predicted_empty_at,
+               open_alerts
         FROM v_pump WHERE pump_id = $1
         """,
         pump_id,
