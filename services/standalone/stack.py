@@ -93,11 +93,11 @@ class Stack:
         self._folder.keep("dsn", self.dsn("pumpwatch_app"))
         self._folder.secret("gateway_tokens", lambda: "{}")
         _, _, emulated = await _together(self._start_postgres(), self._start_kafka(), self._ask_emulator())
-        self._say("people, gateways and pumps of the demo")
+        self._say("adding the people, gateways and pumps of the demo")
         async with asyncpg.create_pool(self.dsn("pumpwatch_app"), min_size=1, max_size=2) as pool:
             self._demo = await demo.furnish(pool, self._folder, emulated, datetime.now(UTC))
         self._folder.keep("gateway_tokens", json.dumps(self._demo.tokens))
-        self._say("mailbox, ingest, worker, notify and web")
+        self._say("starting mailbox, ingest, worker, notify and web")
         await _together(*(self._service(name).start() for name in ("mailbox", "ingest", "worker", "notify", "web")))
         self._folder.announce(self.status())
 
@@ -107,7 +107,7 @@ class Stack:
         Raises:
             StartFailed: If it does not come up.
         """
-        self._say("emulator")
+        self._say("starting the emulator")
         await self._service("emulator").start()
 
     async def keep(self) -> None:
@@ -152,7 +152,7 @@ class Stack:
         return f"http://{LOOPBACK}:{self.ports[port]}"
 
     async def _start_postgres(self) -> None:
-        self._say("PostgreSQL")
+        self._say("starting PostgreSQL")
         await self.postgres.start()
         connection = await asyncpg.connect(self.postgres.dsn(), timeout=10)
         try:
@@ -168,7 +168,7 @@ class Stack:
         if missing := jars.missing(cache):
             self._say(f"Kafka: fetching {missing} jars (43 MB in all, once) to {cache}")
             await asyncio.to_thread(jars.fetch, cache)
-        self._say("Kafka")
+        self._say("starting Kafka")
         await self.broker.start()
         await provision(self.settings)
         self._say(f"Kafka is up on port {self.broker.port}, its topics are made")
