@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 from uuid import UUID
 
 import asyncpg
@@ -16,7 +16,7 @@ MOST: Final = 300
 """Alerts shown on one page; how many more there are is said."""
 MOST_FACTS: Final = 1_000
 
-Pool = asyncpg.Pool[Any]
+Pool: TypeAlias = "asyncpg.Pool[Any]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 import msgspec
@@ -15,7 +15,7 @@ LONGEST: Final = timedelta(days=7)
 POINTS: Final = 1_440
 MOST: Final = 5_000
 
-Pool = asyncpg.Pool[Any]
+Pool: TypeAlias = "asyncpg.Pool[Any]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
