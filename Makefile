@@ -49,7 +49,7 @@ bench: $(TEST_STAMP) programs ## Measure, beside rivals; writes build/bench/late
 	$(BIN)/python -m tests.benchmarks
 
 faults: $(TEST_STAMP) ## Kill and pause every process under load, 200 times
-	PUMPWATCH_TEST_FAULT_CYCLES=200 $(PYTEST) tests/faults --timeout 3600
+	PUMPWATCH_FAULT_CYCLES=200 $(PYTEST) tests/faults
 
 properties: $(TEST_STAMP) ## The laws of the core on many more cases
 	PUMPWATCH_LIVES=20000 $(PYTEST) tests/domain --timeout 3600
