@@ -1,8 +1,9 @@
 """Collects accepted reports into batches of one partition, and tells when Kafka has them.
 
 A batch waits at most the linger time while nothing of its partition is under way, and else until that is acknowledged:
-at a low rate batches are small and quick, at a high rate they grow by themselves. Old reports have batches, a topic and
-room of their own, so fresh ones never wait behind them; requests with an alarm have further room that nothing else gets.
+at a low rate batches are small and quick, at a high rate they grow by themselves. Old reports have batches, a topic
+and room of their own, so fresh ones never wait behind them; requests with an alarm have further room that nothing else
+gets.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Taken:
 class _Batch:
     lane: Lane
     partition: int
-    done: asyncio.Future[None]
+    done: asyncio.Future[bool]
     reports: list[Received] = field(default_factory=list)
     size: int = 0
 

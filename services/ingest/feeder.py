@@ -1,8 +1,8 @@
 """Moves old reports from the backlog to the worker, only as fast as the worker keeps up.
 
-A record is moved as it is, then Kafka's offset is committed: a crash between the two moves it again, and the identity of
-each report takes care of that. What is under way to the worker stays below a window, so a fresh alarm never finds more
-than a fraction of a second of old reports before it.
+A record is moved as it is, then Kafka's offset is committed: a crash between the two moves it again, and the identity
+of each report takes care of that. What is under way to the worker stays below a window, so a fresh alarm never finds
+more than a fraction of a second of old reports before it.
 """
 
 from __future__ import annotations

@@ -89,7 +89,7 @@ class _Sorted:
     following: dict[TopicPartition, int] = field(default_factory=dict)
 
 
-class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc] - aiokafka has no types
+class _Assignment(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
     """Forgets limits of partitions that moved, so that they are read again where they come back."""
 
     def __init__(self, forget: Callable[[], None]) -> None:
@@ -222,7 +222,9 @@ class KafkaEdge:
     async def _put_aside(self, unusable: Unusable, now: datetime) -> None:
         record = unusable.record
         headers = letter_headers(unusable, now)
-        await self._publisher.publish(self._dead_letters, record.value, key=record.key, headers=headers)
+        # A record with neither key nor value cannot be sent; the reason says that there was no value.
+        value = b"" if record.value is None else record.value
+        await self._publisher.publish(self._dead_letters, value, key=record.key, headers=headers)
         self._metrics.dead_letters.labels(unusable.reason).inc()
         self._metrics.rejected.labels(Transport.KAFKA, unusable.reason).inc()
 

@@ -107,7 +107,11 @@ class Rejection:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a request was not taken; ``pointer`` leads from the body's root, ``retry_after_seconds`` when to come back."""
+    """Why a request was not taken.
+
+    ``pointer`` leads to the first offending field: within the report when there is only one, else behind its place in
+    the request. ``retry_after_seconds`` says when to come back.
+    """
 
     kind: Kind
     detail: str

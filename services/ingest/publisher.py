@@ -49,7 +49,7 @@ class Publisher(Protocol):
     async def publish(
         self,
         topic: str,
-        value: bytes | None,
+        value: bytes,
         *,
         partition: int | None = None,
         key: bytes | None = None,
@@ -117,7 +117,7 @@ class KafkaPublisher:
     async def publish(
         self,
         topic: str,
-        value: bytes | None,
+        value: bytes,
         *,
         partition: int | None = None,
         key: bytes | None = None,

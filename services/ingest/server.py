@@ -42,12 +42,12 @@ class _Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        super().on_message_begin()  # type: ignore[no-untyped-call]
+        super().on_message_begin()
         self._expect_head()
 
     def on_headers_complete(self) -> None:
         self._head_came()
-        super().on_headers_complete()  # type: ignore[no-untyped-call]
+        super().on_headers_complete()
 
     def _expect_head(self) -> None:
         if self._deadline is None:
@@ -80,10 +80,11 @@ class HttpServer:
     def __init__(
         self, app: Starlette, listener: socket.socket, *, connections: int, head_seconds: float, metrics: Metrics
     ) -> None:
-        protocol = partial(_Connection, most=connections, head_seconds=head_seconds, metrics=metrics)
+        # uvicorn only ever calls it, but wants a class.
+        protocol: Any = partial(_Connection, most=connections, head_seconds=head_seconds, metrics=metrics)
         config = uvicorn.Config(
             app,
-            http=protocol,  # type: ignore[arg-type] - it only ever calls it
+            http=protocol,
             ws="none",
             log_config=None,
             access_log=False,

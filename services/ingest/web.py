@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 from starlette.applications import Starlette
@@ -70,7 +70,7 @@ class _Held:
         self._metrics.receiving_bytes.inc(size)
         return True
 
-    def __enter__(self) -> _Held:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
