@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import pytest
 
 from streams.domain.alert import AlertEventKind, Priority
-from tests.services.notify.care import CANARIES, QUICK, Care, MailServer, Mails, care_of, mailbox_of
-from tests.stack import Database, Service, Stack, eventually
+from tests.services.notify.care import CANARIES, QUICK, Care, Mails, MailServer, care_of, mailbox_of
+from tests.stack import Database, Stack, eventually
 
 DRILL = {**QUICK, "PUMPWATCH_NOTIFY_LADDER_PACE": "0.00025"}
 """An hour of a ladder in 0.9 seconds."""
@@ -113,7 +113,7 @@ async def test_a_notifier_killed_between_sending_and_recording_sends_a_marked_re
         stack.env["PUMPWATCH_NOTIFY_SMTP_PORT"] = str(server.port)
         first = await stack.service("notify", env).start()
         alert_id = await care.open()
-        await eventually(_has(server, 1), what="the first message")
+        await server.until(1)
 
         first.kill()
         second = await stack.service("notify-2", env).start()
@@ -179,10 +179,3 @@ async def test_a_notifier_whose_connections_are_cut_comes_back(
     await care.until_states(alert_id, (0, "ada", "email", "sent"))
     await notify.ready()
     assert len(await mails.until(1)) == 1
-
-
-def _has(server: MailServer, count: int):  # type: ignore[no-untyped-def]
-    async def enough() -> bool:
-        return len(server.taken) >= count
-
-    return enough

@@ -201,14 +201,14 @@ class MailServer:
     async def handle_RCPT(  # noqa: N802
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
     ) -> str:
-        """aiosmtpd asks."""
+        """Aiosmtpd asks."""
         answer = self._rcpt(address) if self._rcpt else "250 OK"
         if answer.startswith("250"):
             envelope.rcpt_tos.append(address)
         return answer
 
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
-        """aiosmtpd asks."""
+        """Aiosmtpd asks."""
         assert isinstance(envelope.content, bytes)
         self.taken.append(envelope.content.decode())
         answer = self._data(len(self.taken)) if self._data else "250 OK"
@@ -235,8 +235,16 @@ class MailServer:
         self._server.close()
         for session in self._sessions:
             if session.transport is not None:
-                session.transport.abort()
+                session.transport.close()
         await self._server.wait_closed()
+
+    async def until(self, count: int) -> None:
+        """Wait until it was given that many messages."""
+
+        async def enough() -> bool:
+            return len(self.taken) >= count
+
+        await eventually(enough, what=f"{count} messages at the mail server")
 
     def message_ids(self) -> list[str]:
         """Of the messages taken, in order."""
