@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import logging
 import sys
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -62,6 +63,8 @@ def _printed(lines: Iterable[str]) -> int:
 
 def _played(scenario: Scenario, settings: Settings, now: datetime) -> int:
     configure_logging("emulator", settings.log_level)
+    # It says every request; what became of them is in the metrics.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         asyncio.run(_serve(scenario, settings, now))
     except PortTaken as error:
