@@ -47,13 +47,19 @@ class Pages:
         return HTMLResponse(self._templates.get_template(template).render(context), status_code=status)
 
 
-def stamp(moment: datetime | None, otherwise: str = "—") -> str:
-    """A moment with its date, to the second, in UTC."""
+@jinja2.pass_context
+def stamp(context: jinja2.runtime.Context, moment: datetime | None, otherwise: str = "—") -> str:
+    """A moment to the second in UTC, with its date unless that is today's."""
     if moment is None:
         return otherwise
-    utc = moment.astimezone(UTC)
-    shown, exact = utc.strftime("%-d %b %Y, %H:%M:%S UTC"), utc.isoformat(timespec="seconds")
-    return Markup('<time datetime="{}">{}</time>').format(exact, shown)
+    utc, today = moment.astimezone(UTC), context["now"].astimezone(UTC)
+    if utc.date() == today.date():
+        shown = utc.strftime("%H:%M:%S UTC")
+    elif utc.year == today.year:
+        shown = utc.strftime("%-d %b, %H:%M:%S UTC")
+    else:
+        shown = utc.strftime("%-d %b %Y, %H:%M:%S UTC")
+    return Markup('<time datetime="{}">{}</time>').format(utc.isoformat(timespec="seconds"), shown)
 
 
 def day(value: object, otherwise: str = "—") -> str:

@@ -7,7 +7,7 @@
   const bannerWords = document.getElementById("not-live-words");
   const state = document.getElementById("live-words");
   const token = document.querySelector('meta[name="csrf-token"]').content;
-  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
   let version = null, wanted = 0, shown = -1, fetching = false, heard = Date.now(), ended = false, source = null;
   let active = Date.now();
 

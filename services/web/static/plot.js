@@ -8,6 +8,9 @@
   const HEIGHT = 280, BAND = 14;
   let plot = null, last = null;
 
+  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  const date = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+  const hour = (time) => new Date(time * 1000).getHours() === 0 ? date.format(time * 1000) : clock.format(time * 1000);
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const MOTOR = { running: "--running", stalled: "--stalled", stopped: "--stopped", telemetry_mode: "--stopped" };
 
@@ -42,6 +45,7 @@
     ctx.save();
     ctx.font = `600 ${10 * ratio}px system-ui, sans-serif`;
     ctx.textBaseline = "middle";
+    ctx.textAlign = "left";
     for (const span of found) {
       const left = Math.max(u.valToPos(span.start, "x", true), bbox.left);
       const right = Math.min(u.valToPos(span.end, "x", true), bbox.left + bbox.width);
@@ -64,6 +68,7 @@
     ctx.strokeStyle = ctx.fillStyle = style("--high");
     ctx.lineWidth = 1.5 * ratio;
     ctx.setLineDash([4 * ratio, 3 * ratio]);
+    ctx.textBaseline = "middle";
     ctx.font = `600 ${11 * ratio}px system-ui, sans-serif`;
     found.forEach((mark, index) => {
       const x = u.valToPos(mark.at, "x", true), y = bbox.top + (12 + 14 * (index % 3)) * ratio;
@@ -92,14 +97,14 @@
         ml: { range: (u, low, high) => [0, Math.max(1, (high ?? 1) * 1.15)] },
       },
       axes: [
-        axis,
+        { ...axis, values: (u, splits) => splits.map(hour) },
         { ...axis, scale: "ml", label: "mL", labelSize: 18, size: 42 },
         ...(warm ? [{ ...axis, scale: "c", side: 1, label: "°C", labelSize: 18, size: 42, grid: { show: false } }] : []),
       ],
       series: [
-        { label: "Time here" },
+        { label: "Time here", value: (u, raw) => raw === null ? "—" : `${date.format(raw * 1000)} ${clock.format(raw * 1000)}` },
         { label: "Reservoir, estimated", scale: "ml", stroke: style("--link"), width: 2, spanGaps: false, value: value("mL") },
-        { label: "measured", scale: "ml", stroke: style("--has"), width: 2, dash: [6, 4], points: { size: 6 }, value: value("mL") },
+        { label: "measured", scale: "ml", stroke: style("--has"), width: 2, paths: () => null, points: { show: true, size: 6 }, value: value("mL") },
         ...(warm ? [{ label: "Temperature", scale: "c", stroke: style("--medium"), width: 1, value: value("°C") }] : []),
       ],
       hooks: { draw: [(u) => drawBand(u, found), (u) => drawMarks(u, alarms)] },

@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", timeZoneName: "short" });
+  const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZoneName: "short" });
   const isUtc = new Date().getTimezoneOffset() === 0;
 
   function localise(root) {
@@ -28,7 +28,7 @@
 
   function age() {
     for (const shown of document.querySelectorAll("[data-since]")) {
-      shown.textContent = duration(Date.now() - Date.parse(shown.dataset.since));
+      shown.textContent = `${duration(Date.now() - Date.parse(shown.dataset.since))} ago`;
     }
   }
 
