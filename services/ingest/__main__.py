@@ -25,7 +25,7 @@ from services.ingest.metrics import Failure, Metrics
 from services.ingest.publisher import KafkaPublisher
 from services.ingest.server import HttpServer
 from services.ingest.settings import Settings
-from services.ingest.tokens import UNREACHABLE, Tokens
+from services.ingest.tokens import UNREACHABLE, KnownGateways, Tokens
 from services.ingest.unpacking import Caps
 from services.ingest.web import Limits, ReportsEdge
 from streams.dead_letters import PostgresLimits
@@ -70,26 +70,28 @@ async def main(settings: Settings) -> None:
         pool = await _patiently(lambda: _connect(settings))
         stack.push_async_callback(_close_pool, pool)
         await _patiently(lambda: provision(settings))
-        tokens = Tokens(pool, metrics)
+        known = KnownGateways()
+        tokens = Tokens(pool, known, metrics)
         await _patiently(tokens.load)
         publisher = KafkaPublisher(settings.kafka, settings.ingest_produce_seconds, metrics)
         await _patiently(publisher.__aenter__)
         stack.push_async_exit(publisher)
         batcher = Batcher(publisher, settings, metrics)
         stack.push_async_callback(batcher.close, STOP_SECONDS)
-        await _serve(settings, metrics, pool, tokens, publisher, batcher, listener)
+        await _serve(settings, metrics, pool, known, tokens, publisher, batcher, listener)
 
 
 async def _serve(
     settings: Settings,
     metrics: Metrics,
     pool: asyncpg.Pool,
+    known: KnownGateways,
     tokens: Tokens,
     publisher: KafkaPublisher,
     batcher: Batcher,
     listener: socket.socket,
 ) -> None:
-    edge = ReportsEdge(tokens, batcher, _allowance(settings), _limits(settings), metrics, now)
+    edge = ReportsEdge(known, batcher, _allowance(settings), _limits(settings), metrics, now)
     kafka_edge = KafkaEdge(settings, batcher, publisher, PostgresLimits(pool), metrics, now)
     feeder = Feeder(settings, publisher, pool, metrics)
 

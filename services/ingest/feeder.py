@@ -101,7 +101,7 @@ class Feeder:
                 await self._session()
             except TROUBLE as error:
                 self._metrics.failures.labels(Failure.FEEDER).inc()
-                self._metrics.feeder_state.state(FeederState.UNREACHABLE)
+                self._metrics.feeder_does(FeederState.UNREACHABLE)
                 structlog.get_logger().warning("feeder interrupted", error=type(error).__name__)
             await asyncio.sleep(RETRY_SECONDS)
 
@@ -132,7 +132,7 @@ class Feeder:
         records = deque(record for one in found.values() for record in one)
         await self._note_backlog(consumer, len(records))
         if not records:
-            self._metrics.feeder_state.state(FeederState.IDLE)
+            self._metrics.feeder_does(FeederState.IDLE)
             return
         await self._move(consumer, records)
         async with asyncio.timeout(CALL_SECONDS):
@@ -154,7 +154,7 @@ class Feeder:
             fits = self._window.adjust(lag, used=room < MAX_BACKLOG_REPORTS)
             self._metrics.feeder_window.set(self._window.size)
             moving = self._next(records, room) if fits else []
-            self._metrics.feeder_state.state(FeederState.FEEDING if moving else FeederState.WAITING)
+            self._metrics.feeder_does(FeederState.FEEDING if moving else FeederState.WAITING)
             await asyncio.gather(*(self._forward(record) for record in moving))
             if records:
                 await asyncio.sleep(self._pause)

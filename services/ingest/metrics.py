@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 LATENCY_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 SIZE_BUCKETS: Final = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000)
@@ -150,10 +150,8 @@ class Metrics:
         self.backlog_moved = Counter(
             "pumpwatch_backlog_reports_moved_total", "Old reports moved to the worker.", registry=registry
         )
-        self.feeder_state = Enum(
-            "pumpwatch_feeder_state", "What the feeder does.", states=[state.value for state in FeederState],
-            registry=registry,
-        )  # fmt: skip
+        self.feeder = Gauge("pumpwatch_feeder_state", "1 for what the feeder does now.", ["state"], registry=registry)
+        self.feeder_does(FeederState.IDLE)
         self.feeder_window = Gauge(
             "pumpwatch_feeder_window_reports", "Old reports that may be under way to the worker.", registry=registry
         )
@@ -162,3 +160,8 @@ class Metrics:
             "Age of the oldest telemetry record that the worker has not applied, as the feeder sees it.",
             registry=registry,
         )
+
+    def feeder_does(self, state: FeederState) -> None:
+        """Show one state, and no other."""
+        for other in FeederState:
+            self.feeder.labels(other).set(other is state)

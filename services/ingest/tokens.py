@@ -22,16 +22,39 @@ UNREACHABLE: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.Inte
 MAX_TOKEN: Final = 256
 
 
+class KnownGateways:
+    """The gateways with a valid token, by the token's hash."""
+
+    def __init__(self, by_hash: Mapping[bytes, str] | None = None) -> None:
+        self._by_hash = by_hash or {}
+
+    def __len__(self) -> int:
+        return len(self._by_hash)
+
+    def replace(self, by_hash: Mapping[bytes, str]) -> None:
+        """From now on these, and no others."""
+        self._by_hash = by_hash
+
+    def speaking(self, authorization: str | None) -> str | Problem:
+        """The gateway that an ``Authorization`` header speaks for."""
+        scheme, _, token = (authorization or "").partition(" ")
+        token = token.strip()
+        if scheme.lower() != "bearer" or not token:
+            return Problem(Kind.NO_TOKEN, "send Authorization: Bearer and the gateway's token")
+        # The lookup is by hash, so how long it takes says nothing about any token.
+        known = self._by_hash.get(gateways.token_hash(token[:MAX_TOKEN]))
+        return known or Problem(Kind.UNKNOWN_TOKEN, "ask for a new token")
+
+
 class Tokens:
-    """The gateways with a valid token.
+    """Keeps `KnownGateways` as PostgreSQL has them.
 
     While PostgreSQL does not answer, the tokens known last stay valid: refusing what pumps say would harm more than
     taking it for a while from a gateway that was valid a moment ago. The age is a metric.
     """
 
-    def __init__(self, pool: asyncpg.Pool, metrics: Metrics) -> None:
-        self._pool, self._metrics = pool, metrics
-        self._gateways: Mapping[bytes, str] = {}
+    def __init__(self, pool: asyncpg.Pool, known: KnownGateways, metrics: Metrics) -> None:
+        self._pool, self._known, self._metrics = pool, known, metrics
         self._changed = asyncio.Event()
         self.read_at = 0.0
         """Monotonic seconds when they were last read."""
@@ -43,21 +66,10 @@ class Tokens:
             OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError: PostgreSQL does not answer.
         """
         async with asyncio.timeout(STATEMENT_SECONDS):
-            self._gateways = await gateways.load_active(self._pool)
+            self._known.replace(await gateways.load_active(self._pool))
         self.read_at = time.monotonic()
-        self._metrics.gateways.set(len(self._gateways))
+        self._metrics.gateways.set(len(self._known))
         self._metrics.gateways_read.set(time.time())
-
-    def gateway_of(self, authorization: str | None) -> str | Problem:
-        """The gateway that an ``Authorization`` header speaks for."""
-        scheme, _, token = (authorization or "").partition(" ")
-        token = token.strip()
-        if scheme.lower() != "bearer" or not token:
-            return Problem(Kind.NO_TOKEN, "send Authorization: Bearer and the gateway's token")
-        # The lookup is by hash, so how long it takes says nothing about any token.
-        return self._gateways.get(gateways.token_hash(token[:MAX_TOKEN])) or Problem(
-            Kind.UNKNOWN_TOKEN, "ask for a new token"
-        )
 
     async def keep_fresh(self) -> None:
         """Read them again whenever PostgreSQL says that they changed, and every second; until cancelled."""

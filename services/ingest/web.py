@@ -26,7 +26,7 @@ from services.ingest.judging import Reason, judge, reason_of
 from services.ingest.metrics import Metrics, RequestOutcome, Transport
 from services.ingest.problems import Kind, Problem, Rejection
 from services.ingest.room import Room
-from services.ingest.tokens import Tokens
+from services.ingest.tokens import KnownGateways
 from services.ingest.unpacking import Caps, coding_of, read_body
 from services.ingest.urgency import carries_alarm, lane_of
 from streams.domain.telemetry import Received, Rejected
@@ -82,7 +82,7 @@ class ReportsEdge:
     """Takes reports, and says 202 only once Kafka has every accepted one of them.
 
     Args:
-        tokens: Who may send.
+        gateways: Who may send.
         batcher: Where accepted reports go.
         allowance: How much each gateway may send.
         limits: What requests may take.
@@ -92,14 +92,14 @@ class ReportsEdge:
 
     def __init__(
         self,
-        tokens: Tokens,
+        gateways: KnownGateways,
         batcher: Batcher,
         allowance: Allowance,
         limits: Limits,
         metrics: Metrics,
         clock: Callable[[], datetime],
     ) -> None:
-        self._tokens, self._batcher, self._allowance = tokens, batcher, allowance
+        self._gateways, self._batcher, self._allowance = gateways, batcher, allowance
         self._limits, self._metrics, self._clock = limits, metrics, clock
         self._receiving = Room(limits.receiving_bytes)
         self._open = 0
@@ -135,7 +135,7 @@ class ReportsEdge:
         return self._accepted(answer)
 
     async def _answer(self, request: Request) -> _Judged | Problem:
-        gateway_id = self._tokens.gateway_of(request.headers.get("authorization"))
+        gateway_id = self._gateways.speaking(request.headers.get("authorization"))
         if isinstance(gateway_id, Problem):
             return gateway_id
         if self._open > self._limits.open_requests:
