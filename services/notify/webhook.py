@@ -23,6 +23,8 @@ from services.notify.settings import Settings
 MAX_RESPONSE_BYTES: Final = 16 * 1024
 MAX_URL_LENGTH: Final = 2_048
 RETRYABLE: Final = frozenset({408, 425, 429})
+# Cloud metadata answers at 192.0.0.192; Python 3.11 counts most of that block as global.
+_SPECIAL: Final = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("192.88.99.0/24"))
 _NAT64: Final = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
 
 
@@ -51,6 +53,8 @@ def is_public(address: str) -> bool:
         inside_other = ip.ipv4_mapped or ip.sixtofour or ip.teredo or any(ip in network for network in _NAT64)
         if inside_other or ip.is_site_local:
             return False
+    if any(ip in network for network in _SPECIAL):
+        return False
     return ip.is_global and not ip.is_multicast and not ip.is_reserved
 
 

@@ -195,7 +195,7 @@ class MailServer:
         self._rcpt, self._data = rcpt, data
         self.taken: list[str] = []
         self._server: asyncio.Server | None = None
-        self._sessions: list[SMTP] = []
+        self.sessions: list[SMTP] = []
         self.port = 0
 
     async def handle_RCPT(  # noqa: N802
@@ -224,7 +224,7 @@ class MailServer:
 
         def session() -> SMTP:
             made = SMTP(self, enable_SMTPUTF8=True, hostname="test", loop=loop)
-            self._sessions.append(made)
+            self.sessions.append(made)
             return made
 
         self._server = await loop.create_server(session, sock=listener)
@@ -233,7 +233,7 @@ class MailServer:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
-        for session in self._sessions:
+        for session in self.sessions:
             if session.transport is not None:
                 session.transport.close()
         await self._server.wait_closed()
