@@ -156,12 +156,12 @@ class Maintained:
 class Store:
     """The store of one process; open it with `Store.open`.
 
-    Every statement has a time limit on both sides. `asyncpg.PostgresError`, `OSError` and `TimeoutError` mean that the
-    outcome is unknown: look at `next_offset` before trying again.
+    Every statement has a time limit on both sides. `asyncpg.PostgresError`, `asyncpg.InterfaceError`, `OSError` and
+    `TimeoutError` mean that the outcome is unknown: look at `next_offset` before trying again.
     """
 
     pool: asyncpg.Pool[Any]
-    _unreadable: set[str] = field(default_factory=set)
+    _unreadable: set[str] = field(default_factory=set, repr=False)
 
     @classmethod
     async def open(cls, dsn: str, *, max_size: int = 4) -> Self:
