@@ -72,7 +72,8 @@ async def _history(connection: asyncpg.Connection, ledger: dict[Identity, bool],
 
 async def _worlds(connection: asyncpg.Connection, verdict: Verdict) -> None:
     """Each pump's state has booked exactly the reports that are in history."""
-    counts = dict(await connection.fetch("SELECT pump_id, count(*) FROM reading GROUP BY 1"))
+    rows = await connection.fetch("SELECT pump_id, count(*) AS reports FROM reading GROUP BY 1")
+    counts: dict[str, int] = {row["pump_id"]: row["reports"] for row in rows}
     for row in await connection.fetch("SELECT pump_id, world FROM pump_state"):
         arrivals = decode_world(row["world"]).arrivals
         missing = sum(

@@ -169,17 +169,17 @@ class Storm:
         await connection.close(timeout=5)
         await migrate(self.dsn(), PASSWORDS)
         await provision(CoreSettings(kafka=self.broker.bootstrap, replication_factor=1, development=True))
-        connection = await asyncpg.connect(self.dsn(), timeout=10)
+        pool = await asyncpg.create_pool(self.dsn(), min_size=1, max_size=1, timeout=10)
         try:
             for role in Role:
                 person = people.NewPerson(
                     person_id=role.value.replace("_", "-"), display_name=role.value, ladder_role=role,
                     email=f"{role.value}@example.org",
                 )  # fmt: skip
-                await people.add(connection, person, "correct horse battery")
-            return await gateways.add(connection, GATEWAY, "home")
+                await people.add(pool, person, "correct horse battery")
+            return await gateways.add(pool, GATEWAY, "home")
         finally:
-            await connection.close(timeout=5)
+            await pool.close()
 
     @contextlib.asynccontextmanager
     async def _services(self, ingest_port: int, smtp_port: int) -> AsyncIterator[list[Service]]:
