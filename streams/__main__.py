@@ -132,7 +132,7 @@ async def _running(app: faust.App, worker: Worker) -> AsyncIterator[None]:
 
     async def revoked(*received: Any, **_: Any) -> None:
         tps: set[TP] = received[1]
-        worker.revoked(tp.partition for tp in tps)
+        await worker.release([tp.partition for tp in tps])
 
     app.on_partitions_revoked.connect(revoked)
     async with asyncio.timeout(START_SECONDS):
@@ -142,6 +142,7 @@ async def _running(app: faust.App, worker: Worker) -> AsyncIterator[None]:
     finally:
         async with asyncio.timeout(STOP_SECONDS):
             await app.stop()
+            await worker.close()
 
 
 @contextlib.asynccontextmanager

@@ -6,15 +6,14 @@ from collections.abc import AsyncIterator
 from typing import Any, Final, cast
 
 import faust
+from faust.types import TP
 
-from streams.applying import Record
 from streams.consumer import Consumer, PostgresTransport
+from streams.partition import Record
 from streams.worker import Worker
 from streams.worker_settings import Settings
 
 NAME: Final = "pumpwatch-streams"
-BUFFERED_RECORDS: Final = 4
-"""Records waiting in each partition's actor; with ``stream_buffer_maxsize`` in each, a backlog would fill memory."""
 
 
 class _App(faust.App):
@@ -22,15 +21,16 @@ class _App(faust.App):
         """Nothing is kept in files: there are no tables."""
 
 
-def create_app(settings: Settings, worker: Worker, *, isolated: bool = True) -> faust.App:
+def create_app(settings: Settings, worker: Worker) -> faust.App:
     """The app, not started; making it connects to nothing.
 
     The consumer group carries the topic prefix, so that systems sharing a broker do not share partitions.
 
     Args:
         settings: Broker, worker name and session timeout are taken from here.
-        worker: Takes the records; also decides where each partition goes on.
-        isolated: One actor per partition, so that PostgreSQL works for one while another is decided.
+        worker: Takes the records; also decides where each partition goes on. It runs its partitions beside each other,
+            so that PostgreSQL works for one while another is decided; Faust's ``isolated_partitions`` would restart
+            actors at each rebalance, and cannot put small records together.
     """
     app = _App(
         settings.topic_prefix + NAME,
@@ -67,25 +67,29 @@ def create_app(settings: Settings, worker: Worker, *, isolated: bool = True) -> 
         cython_optimizations=False,
     )
     app.transport = PostgresTransport(app.conf.broker_consumer, app, worker.topic, worker)
-    topic = app.topic(
-        worker.topic,
-        key_type=bytes,
-        value_type=bytes,
-        key_serializer="raw",
-        value_serializer="raw",
-        maxsize=BUFFERED_RECORDS if isolated else None,
-    )
+    topic = app.topic(worker.topic, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
 
     async def telemetry(stream: Any) -> None:
         events: AsyncIterator[Any] = stream.events()
         async for event in events:
             message = event.message
-            await worker.handle(Record(message.partition, message.offset, message.value))
+            worker.offer(Record(message.partition, message.offset, message.value))
 
-    app.agent(topic, name="telemetry", concurrency=1, isolated_partitions=isolated)(telemetry)
+    app.agent(topic, name="telemetry", concurrency=1)(telemetry)
+    _give_control(app, worker)
+    return app
+
+
+def _give_control(app: faust.App, worker: Worker) -> None:
+    """Let the worker say what is fetched, and from where."""
 
     async def seek_back(partition: int, offset: int) -> None:
         await cast(Consumer, app.consumer).seek_back(partition, offset)
 
-    worker.seek_back = seek_back
-    return app
+    def pause(partition: int) -> None:
+        app.consumer.on_buffer_full(TP(worker.topic, partition))
+
+    def go_on(partition: int) -> None:
+        app.consumer.on_buffer_drop(TP(worker.topic, partition))
+
+    worker.seek_back, worker.pause, worker.go_on = seek_back, pause, go_on

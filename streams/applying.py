@@ -22,9 +22,9 @@ from streams.domain.pipeline import Disposition
 from streams.domain.rule import RuleBook
 from streams.domain.telemetry import Received
 from streams.metrics import Failure, Metrics
-from streams.partition import Partition
+from streams.partition import Partition, Record
 from streams.store import Claim, Identity, StoredWorld, Work
-from streams.topics import MalformedBatch, decode_batch, encode_batch
+from streams.topics import MAX_BATCH_REPORTS, MalformedBatch, decode_batch, encode_batch
 from streams.worker_settings import Settings
 
 REFUSALS: Final = (
@@ -63,16 +63,29 @@ class TooManyDeadLetters(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """A telemetry record as it came from the broker."""
+class Opened:
+    """A record and the reports in it."""
 
-    partition: int
-    offset: int
-    value: bytes
+    record: Record
+    reports: tuple[Received, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A record that is kept as it is."""
+
+    record: Record
+    reason: DeadLetterReason
+    error: str
+
+    def letter(self, topic: str) -> DeadLetter:
+        """The whole record as a dead letter."""
+        record = self.record
+        return DeadLetter(record.value, topic, record.partition, record.offset, None, self.reason, self.error)
 
 
 class Applier:
-    """Applies records of any partition; the caller holds the partition's lock and knows that the record is next.
+    """Applies records of any partition; the caller holds the partition's lock and knows that the first one is next.
 
     Args:
         clock: Service time, aware UTC.
@@ -94,45 +107,80 @@ class Applier:
         self._dead_letters, self._limits = dead_letters, limits
         self._metrics, self._clock = metrics, clock
         self._limit_of: dict[int, DeadLetterLimit] = {}
-        self._kept: dict[int, tuple[int, set[int | None]]] = {}
+        self._kept: dict[int, set[tuple[int, int | None]]] = {}
 
-    async def apply(self, partition: Partition, record: Record) -> None:
-        """Make the record take effect and move the stored offset past it.
+    async def apply(self, partition: Partition, records: Sequence[Record]) -> int:
+        """Make the first of these records take effect, as many as fit one transaction, and move the offset past them.
+
+        Args:
+            partition: Of all the records; the caller holds its lock.
+            records: With consecutive offsets, the first of which comes next.
+
+        Returns:
+            The offset of the record to apply next.
 
         Raises:
             Fenced: Another worker moved the offset; nothing was written.
             StaleWorlds: A pump was changed elsewhere; nothing was written.
-            TooManyDeadLetters: The partition must stop; the offset did not move.
+            TooManyDeadLetters: The partition must stop; the offset did not move past the offender.
             PostgresError, OSError, TimeoutError, KafkaError: The outcome is unknown.
         """
+        run: list[Opened] = []
+        size = 0
+        for record in records:
+            opened = self._open(partition, record)
+            if isinstance(opened, Unusable):
+                if run:
+                    break
+                await self._divert(partition, opened.letter(self._topic))
+                await self._move(partition, record)
+                return record.offset + 1
+            size += len(opened.reports)
+            if run and size > MAX_BATCH_REPORTS:
+                break
+            run.append(opened)
+        return await self._apply_run(partition, run)
+
+    async def _apply_run(self, partition: Partition, run: Sequence[Opened]) -> int:
+        next_offset = run[-1].record.offset + 1
+        reports = [received for opened in run for received in opened.reports]
         try:
-            reports = decode_batch(record.value).reports
-        except MalformedBatch as error:
-            await self._divert_record(partition, record, DeadLetterReason.UNDECODABLE, error)
-            return
-        pump_ids = {received.report.pump_id for received in reports}
-        if strays(pump_ids, partition.number, self._settings.partitions):
-            await self._divert_record(partition, record, DeadLetterReason.WRONG_PARTITION, None)
-            return
-        self._metrics.batch_reports.observe(len(reports))
-        try:
-            await self._write(partition, record, reports, record.offset + 1)
+            await self._write(partition, run, reports, next_offset)
         except REFUSALS as error:
             partition.cache.clear()
             self._metrics.failures.labels(Failure.REFUSED).inc()
-            await self._isolate(partition, record, _grouped(reports), error)
-            await self._move(partition, record)
+            if len(run) > 1:
+                # Record by record, so that only the one with the offender is written in parts.
+                return await self._apply_run(partition, run[:1])
+            await self._isolate(partition, run[0], _grouped(reports), error)
+            await self._move(partition, run[0].record)
+        self._kept.pop(partition.number, None)
+        for opened in run:
+            self._metrics.batch_reports.observe(len(opened.reports))
         self._note_times(partition, reports)
+        return next_offset
 
-    async def _write(self, partition: Partition, record: Record, reports: Sequence[Received], next_offset: int) -> None:
+    def _open(self, partition: Partition, record: Record) -> Opened | Unusable:
+        try:
+            reports = decode_batch(record.value).reports
+        except MalformedBatch as error:
+            return Unusable(record, DeadLetterReason.UNDECODABLE, type(error).__name__)
+        pump_ids = {received.report.pump_id for received in reports}
+        if strays(pump_ids, partition.number, self._settings.partitions):
+            return Unusable(record, DeadLetterReason.WRONG_PARTITION, "StrayPump")
+        return Opened(record, reports)
+
+    async def _write(
+        self, partition: Partition, run: Sequence[Opened], reports: Sequence[Received], next_offset: int
+    ) -> None:
         """One transaction for these reports; the offset goes to ``next_offset``, which may be where it is."""
         now = self._clock()
         decided = await self._decide(partition, reports, now)
         for poison in decided.poisoned:
-            index = _index_of(record, poison.received)
-            await self._divert(partition, record, poison.received, index, DeadLetterReason.UNDECIDABLE, poison.error)
+            letter = self._letter(run, poison.received, DeadLetterReason.UNDECIDABLE, poison.error)
+            await self._divert(partition, letter)
         await self._find_conflicts(decided)
-        claim = Claim(self._topic, partition.number, record.offset, next_offset)
+        claim = Claim(self._topic, partition.number, run[0].record.offset, next_offset)
         started = time.perf_counter()
         await self._store.apply(claim, Work(decided.readings, decided.quarantined, decided.changes), now)
         self._metrics.transaction_seconds.observe(time.perf_counter() - started)
@@ -174,71 +222,46 @@ class Applier:
         decided.quarantined.extend(found)
 
     async def _isolate(
-        self, partition: Partition, record: Record, reports: Sequence[Received], error: Exception
+        self, partition: Partition, opened: Opened, reports: Sequence[Received], error: Exception
     ) -> None:
         """Find the reports that PostgreSQL refuses by halving, keep them as dead letters, and write the rest."""
         if len(reports) == 1:
-            index = _index_of(record, reports[0])
-            await self._divert(partition, record, reports[0], index, DeadLetterReason.REFUSED, error)
+            await self._divert(partition, self._letter((opened,), reports[0], DeadLetterReason.REFUSED, error))
             return
         middle = len(reports) // 2
         for half in (reports[:middle], reports[middle:]):
             try:
-                await self._write(partition, record, half, record.offset)
+                await self._write(partition, (opened,), half, opened.record.offset)
             except REFUSALS as refusal:
                 partition.cache.clear()
-                await self._isolate(partition, record, half, refusal)
+                await self._isolate(partition, opened, half, refusal)
 
     async def _move(self, partition: Partition, record: Record) -> None:
         claim = Claim(self._topic, partition.number, record.offset, record.offset + 1)
         await self._store.apply(claim, NOTHING, self._clock())
 
-    async def _divert_record(
-        self, partition: Partition, record: Record, reason: DeadLetterReason, error: Exception | None
-    ) -> None:
-        await self._keep(partition, record, record.value, None, reason, error)
-        await self._move(partition, record)
+    def _letter(
+        self, run: Sequence[Opened], received: Received, reason: DeadLetterReason, error: Exception
+    ) -> DeadLetter:
+        """One report as a record of its own, which can be fed again; with its place in the record it came in."""
+        record, index = next(
+            (opened.record, index) for opened in run for index, one in enumerate(opened.reports) if one is received
+        )
+        value, name = encode_batch((received,)), type(error).__name__
+        return DeadLetter(value, self._topic, record.partition, record.offset, index, reason, name)
 
-    async def _divert(
-        self,
-        partition: Partition,
-        record: Record,
-        received: Received,
-        index: int,
-        reason: DeadLetterReason,
-        error: Exception,
-    ) -> None:
-        await self._keep(partition, record, encode_batch((received,)), index, reason, error)
-
-    async def _keep(
-        self,
-        partition: Partition,
-        record: Record,
-        value: bytes,
-        index: int | None,
-        reason: DeadLetterReason,
-        error: Exception | None,
-    ) -> None:
-        kept = self._kept_of(record)
-        if index in kept:
+    async def _divert(self, partition: Partition, letter: DeadLetter) -> None:
+        """Keep one letter, unless an earlier try of the same record kept it already."""
+        kept = self._kept.setdefault(partition.number, set())
+        if (letter.offset, letter.index) in kept:
             return
         limit = await self._limit(partition)
         if not limit.divert(time.monotonic()):
             raise TooManyDeadLetters
-        name = type(error).__name__ if error is not None else reason.value
-        letter = DeadLetter(value, self._topic, partition.number, record.offset, index, reason, name)
         await self._dead_letters.put(letter, self._clock())
+        kept.add((letter.offset, letter.index))
         await self._limits.save(self._topic, partition.number, limit.consecutive)
-        self._metrics.dead_letters.labels(reason).inc()
-        kept.add(index)
-
-    def _kept_of(self, record: Record) -> set[int | None]:
-        """Which parts of this record are dead letters already: another try must not repeat or count them."""
-        offset, kept = self._kept.get(record.partition, (-1, set()))
-        if offset != record.offset:
-            kept = set()
-            self._kept[record.partition] = (record.offset, kept)
-        return kept
+        self._metrics.dead_letters.labels(letter.reason).inc()
 
     async def _limit(self, partition: Partition) -> DeadLetterLimit:
         limit = self._limit_of.get(partition.number)
@@ -296,8 +319,3 @@ def remember(partition: Partition, decided: Decided) -> None:
 def _grouped(reports: Sequence[Received]) -> list[Received]:
     """Reports pump by pump: halves then split few pumps."""
     return [received for group in by_pump(reports).values() for received in group]
-
-
-def _index_of(record: Record, wanted: Received) -> int:
-    """The report's place in its record."""
-    return next(index for index, received in enumerate(decode_batch(record.value).reports) if received == wanted)

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
 from streams.store import StoredWorld
+
+INBOX_BYTES: Final = 512 * 1024
+INBOX_RECORDS: Final = 256
+"""Beyond either, the partition is not fetched; what was fetched before (at most 1 MiB) still comes."""
+RUN_BYTES: Final = 192 * 1024
+RUN_RECORDS: Final = 128
+"""At most so much is taken for one transaction, about 1,000 reports; a single record may be larger."""
 
 
 class Stop(StrEnum):
@@ -83,6 +91,63 @@ class PumpCache:
 
 
 @dataclass(frozen=True, slots=True)
+class Record:
+    """A telemetry record as it came from the broker."""
+
+    partition: int
+    offset: int
+    value: bytes
+
+
+class Inbox:
+    """Records that came from the broker and wait for their turn.
+
+    Small records that pile up are taken together and share a transaction: a record costs far more than a report.
+    """
+
+    __slots__ = ("_bytes", "_news", "_records")
+
+    def __init__(self) -> None:
+        self._records: deque[Record] = deque()
+        self._bytes = 0
+        self._news = asyncio.Event()
+
+    def put(self, record: Record) -> None:
+        """Add a record; whoever fetches looks at `full` afterwards."""
+        self._records.append(record)
+        self._bytes += len(record.value)
+        self._news.set()
+
+    @property
+    def full(self) -> bool:
+        """Whether fetching should pause."""
+        return self._bytes >= INBOX_BYTES or len(self._records) >= INBOX_RECORDS
+
+    @property
+    def low(self) -> bool:
+        """Whether fetching should go on."""
+        return self._bytes <= INBOX_BYTES // 2 and len(self._records) <= INBOX_RECORDS // 2
+
+    async def take(self) -> list[Record]:
+        """Wait for records; those that make one good transaction, at least one."""
+        while not self._records:
+            self._news.clear()
+            await self._news.wait()
+        taken, size = [self._records.popleft()], 0
+        size += len(taken[0].value)
+        while self._records and len(taken) < RUN_RECORDS and size + len(self._records[0].value) <= RUN_BYTES:
+            taken.append(self._records.popleft())
+            size += len(taken[-1].value)
+        self._bytes -= size
+        return taken
+
+    def clear(self) -> None:
+        """Forget what waits; it is read again by whoever owns the partition."""
+        self._records.clear()
+        self._bytes = 0
+
+
+@dataclass(frozen=True, slots=True)
 class LogRange:
     """Offsets the broker has of a partition: ``start`` inclusive, ``end`` exclusive; and the topic's id, if known."""
 
@@ -101,6 +166,10 @@ class Partition:
         self.number = number
         self.lock = asyncio.Lock()
         self.cache = PumpCache(cache_limit)
+        self.inbox = Inbox()
+        self.fences = 0
+        """How often the fence did not hold since the partition was assigned."""
+        self.runner: asyncio.Task[None] | None = None
         self.assigned = False
         self.stopped: Stop | None = None
         self.next_offset = 0
@@ -119,24 +188,27 @@ class Partition:
     def take_over(self, next_offset: int, stopped: Stop | None, at: float) -> None:
         """The broker gave it to us, and PostgreSQL says what comes next; ``at`` is monotonic seconds."""
         self.cache.clear()
+        self.inbox.clear()
         self.assigned, self.stopped = True, stopped
         self.next_offset, self.unsure = next_offset, False
-        self.progress_at, self.seek_at = at, None
+        self.progress_at, self.seek_at, self.fences = at, None, 0
 
     def let_go(self) -> None:
         """The broker took it away: nothing in memory is ours any more."""
         self.assigned, self.stopped = False, None
+        self.inbox.clear()
         self.forget()
         self.heard_until = None
 
     def forget(self) -> None:
-        """Trust nothing in memory: a write failed, or its outcome is unknown."""
+        """Trust no world or offset in memory: a write failed, or its outcome is unknown."""
         self.cache.clear()
         self.unsure = True
 
     def stop(self, reason: Stop) -> None:
         """Work on it no longer."""
         self.stopped = reason
+        self.inbox.clear()
         self.forget()
 
     def moved_to(self, next_offset: int, at: float) -> None:

@@ -21,7 +21,7 @@ from streams.domain.pipeline import Hearing
 from streams.domain.rule import RuleBook
 from streams.metrics import Failure, Metrics
 from streams.operations import STATEMENT_SECONDS
-from streams.partition import Partition, Stop
+from streams.partition import Partition
 from streams.store import Claim, Fenced, StaleWorlds, Work
 from streams.topics import partition_of
 from streams.worker import TRANSIENT, Worker
@@ -121,8 +121,7 @@ class Ticks:
             try:
                 await self._write(partition, due, now, hearing)
             except Fenced:
-                self._metrics.failures.labels(Failure.FENCED).inc()
-                self._worker.stop(partition, Stop.FENCED)
+                self._worker.fenced(partition)
             except StaleWorlds:
                 self._metrics.failures.labels(Failure.STALE).inc()
                 partition.cache.clear()

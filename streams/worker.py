@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Final, NoReturn, Protocol
 
 import asyncpg
@@ -17,9 +17,9 @@ import stamina
 import structlog
 from aiokafka.errors import KafkaError
 
-from streams.applying import Applier, ClinicalStore, Record, TooManyDeadLetters
+from streams.applying import Applier, ClinicalStore, TooManyDeadLetters
 from streams.metrics import Failure, Metrics, RecordOutcome
-from streams.partition import LogRange, Partition, Stop
+from streams.partition import LogRange, Partition, Record, Stop
 from streams.store import Fenced, StaleWorlds
 from streams.worker_settings import Settings
 
@@ -94,6 +94,9 @@ class Worker:
         self._log = structlog.get_logger()
         self.seek_back: Callable[[int, int], Awaitable[None]] | None = None
         """Makes the consumer read a partition again from an offset; set by the app."""
+        self.pause: Callable[[int], None] = _nothing
+        self.go_on: Callable[[int], None] = _nothing
+        """Fetch a partition no longer, and again; set by the app."""
 
     @property
     def partitions(self) -> list[Partition]:
@@ -116,6 +119,19 @@ class Worker:
                 self._applier.forget_limit(partition)
         self._count_partitions()
 
+    async def release(self, numbers: Iterable[int]) -> None:
+        """The broker takes these away: begin nothing more on them, and let what is under way end first."""
+        gone = [partition for number in numbers if (partition := self._partitions.get(number)) is not None]
+        self.revoked(partition.number for partition in gone)
+        try:
+            async with asyncio.timeout(self._settings.worker_transaction_seconds):
+                for partition in gone:
+                    async with partition.lock:
+                        partition.cache.clear()
+        except TimeoutError:
+            # The next owner's fence takes care of what still comes.
+            self._log.warning("partitions released with work under way")
+
     async def _take_over(self, number: int, log: LogRange) -> int:
         partition = self._partitions.get(number)
         if partition is None:
@@ -134,6 +150,8 @@ class Worker:
                 log_end=log.end,
             )  # fmt: skip
         self._count_partitions()
+        if partition.runner is None:
+            partition.runner = asyncio.create_task(self._run(partition), name=f"partition {number}")
         return min(max(stored, log.start), log.end)
 
     async def _why_not(self, number: int, stored: int, log: LogRange) -> Stop | None:
@@ -149,6 +167,20 @@ class Worker:
         partition.stop(reason)
         self._log.error("partition stopped", partition=partition.number, reason=reason)
         self._count_partitions()
+
+    def fenced(self, partition: Partition) -> bool:
+        """Another worker moved the stored offset; whether the partition is stopped for it.
+
+        Once per assignment it may have been the last transaction of the owner before us: the stored offset is read
+        again. Twice means that somebody else works on it, and that the broker has not told us yet.
+        """
+        self._metrics.failures.labels(Failure.FENCED).inc()
+        partition.fences += 1
+        if partition.fences == 1:
+            partition.forget()
+            return False
+        self.stop(partition, Stop.FENCED)
+        return True
 
     def _count_partitions(self) -> None:
         ours = self.partitions
@@ -166,20 +198,47 @@ class Worker:
 
     # Records ----------------------------------------------------------------------------------------------------------
 
-    async def handle(self, record: Record) -> None:
-        """Settle one record. Never raises: what is neither done nor harmless to repeat ends the process."""
+    def offer(self, record: Record) -> None:
+        """Take a record from the broker; its partition's runner settles it in its turn."""
+        partition = self._partitions.get(record.partition)
+        if partition is None or not partition.open:
+            self._metrics.records.labels(RecordOutcome.IGNORED).inc()
+            return
+        partition.inbox.put(record)
+        if partition.inbox.full:
+            self.pause(record.partition)
+
+    async def _run(self, partition: Partition) -> None:
+        """Settle what is offered, in order, until cancelled."""
+        while True:
+            records = await partition.inbox.take()
+            await self.handle(*records)
+            if partition.inbox.low:
+                self.go_on(partition.number)
+
+    async def close(self) -> None:
+        """Settle nothing more; what is under way is left to the next start."""
+        runners = [partition.runner for partition in self._partitions.values() if partition.runner is not None]
+        for runner in runners:
+            runner.cancel()
+        await asyncio.gather(*runners, return_exceptions=True)
+
+    async def handle(self, *records: Record) -> None:
+        """Settle records of one partition; never raises: what cannot be settled ends the process."""
         try:
-            partition = self._partitions.get(record.partition)
-            if partition is None or not partition.open:
-                self._metrics.records.labels(RecordOutcome.IGNORED).inc()
+            partition = self._partitions.get(records[0].partition)
+            if partition is None:
+                self._metrics.records.labels(RecordOutcome.IGNORED).inc(len(records))
                 return
             async with partition.lock:
-                await self._settle(partition, record)
-        except Exception as error:  # noqa: BLE001 - Faust would acknowledge the record and go on to the next
-            self._fatal("record not settled", error, partition=record.partition, offset=record.offset)
+                pending: Sequence[Record] = records
+                while pending:
+                    pending = await self._settle_some(partition, pending)
+        except Exception as error:  # noqa: BLE001 - Faust takes the records for done: the next start reads them again
+            self._fatal("records not settled", error, partition=records[0].partition, offset=records[0].offset)
 
-    async def _settle(self, partition: Partition, record: Record) -> None:
-        """Try until the record is settled or the patience is over."""
+    async def _settle_some(self, partition: Partition, pending: Sequence[Record]) -> Sequence[Record]:
+        """Try until the first of these are settled or the patience is over; returns those that are left."""
         retries = stamina.retry_context(
             on=_worth_another_try,
             attempts=None,
@@ -188,18 +247,24 @@ class Worker:
             wait_max=LONGEST_WAIT_SECONDS,
             wait_jitter=self._first_wait_seconds,
         )
+        left: Sequence[Record] = ()
         async for attempt in retries:
             with attempt:
-                await self._attempt(partition, record, first=attempt.num == 1)
+                left = await self._attempt(partition, pending, first=attempt.num == 1)
+        return left
 
-    async def _attempt(self, partition: Partition, record: Record, *, first: bool) -> None:
-        if not partition.open:
-            self._metrics.records.labels(RecordOutcome.IGNORED).inc()
-            return
+    async def _attempt(self, partition: Partition, pending: Sequence[Record], *, first: bool) -> Sequence[Record]:
         try:
             async with self._at_once, asyncio.timeout(self._settings.worker_transaction_seconds):
-                if await self._is_next(partition, record, first=first):
-                    await self._apply(partition, record, first=first)
+                if not partition.open:
+                    self._metrics.records.labels(RecordOutcome.IGNORED).inc(len(pending))
+                    return ()
+                await self.make_sure(partition)
+                pending = self._without_done(partition, pending, first=first)
+                if pending and pending[0].offset > partition.next_offset:
+                    await self._go_back(partition, pending)
+                    return ()
+                return await self._apply(partition, pending, first=first) if pending else ()
         except BaseException as error:
             # Cancellation too: whether the transaction was committed is unknown.
             partition.forget()
@@ -207,16 +272,12 @@ class Worker:
                 self._metrics.failures.labels(Failure.TRANSIENT).inc()
             raise
 
-    async def _is_next(self, partition: Partition, record: Record, *, first: bool) -> bool:
-        """Whether this record comes next."""
-        await self.make_sure(partition)
-        if record.offset == partition.next_offset:
-            return True
-        if record.offset < partition.next_offset:
-            self._metrics.records.labels(RecordOutcome.SKIPPED if first else RecordOutcome.APPLIED).inc()
-            return False
-        await self._go_back(partition, record)
-        return False
+    def _without_done(self, partition: Partition, pending: Sequence[Record], *, first: bool) -> Sequence[Record]:
+        """What lies below the stored offset was applied: by somebody before, or by the try whose answer was lost."""
+        left = [record for record in pending if record.offset >= partition.next_offset]
+        if done := len(pending) - len(left):
+            self._metrics.records.labels(RecordOutcome.SKIPPED if first else RecordOutcome.APPLIED).inc(done)
+        return left
 
     async def make_sure(self, partition: Partition) -> None:
         """Ask PostgreSQL for the next offset where memory may be wrong; the caller holds the partition's lock."""
@@ -229,38 +290,49 @@ class Worker:
             partition.moved_to(stored, time.monotonic())
         partition.unsure = False
 
-    async def _go_back(self, partition: Partition, record: Record) -> None:
+    async def _go_back(self, partition: Partition, pending: Sequence[Record]) -> None:
         """Something in between was skipped: read again from the stored offset. Records after it only come once more."""
-        self._metrics.records.labels(RecordOutcome.GAP).inc()
+        self._metrics.records.labels(RecordOutcome.GAP).inc(len(pending))
         now = time.monotonic()
         if partition.seek_at is not None and now - partition.seek_at < SEEK_AGAIN_SECONDS:
             return
         partition.seek_at = now
         self._log.warning(
-            "gap before a record; reading again", partition=partition.number, offset=record.offset,
+            "gap before a record; reading again", partition=partition.number, offset=pending[0].offset,
             next_offset=partition.next_offset,
         )  # fmt: skip
         if self.seek_back is None:
-            self._fatal("gap before a record", partition=partition.number, offset=record.offset)
+            self._fatal("gap before a record", partition=partition.number, offset=pending[0].offset)
         await self.seek_back(partition.number, partition.next_offset)
 
-    async def _apply(self, partition: Partition, record: Record, *, first: bool) -> None:
+    async def _apply(self, partition: Partition, pending: Sequence[Record], *, first: bool) -> Sequence[Record]:
+        run = consecutive(pending)
         try:
-            await self._applier.apply(partition, record)
+            next_offset = await self._applier.apply(partition, run)
         except StaleWorlds:
             self._metrics.failures.labels(Failure.STALE).inc()
             raise
         except Fenced as error:
-            self._metrics.failures.labels(Failure.FENCED).inc()
-            if not first:
+            if not first or not self.fenced(partition):
                 raise Unsettled from error
-            self.stop(partition, Stop.FENCED)
+            return ()
         except TooManyDeadLetters:
             self.stop(partition, Stop.DEAD_LETTERS)
-        else:
-            partition.moved_to(record.offset + 1, time.monotonic())
-            self._metrics.applied_records.inc()
-            self._metrics.last_processed.set_to_current_time()
+            return ()
+        self._metrics.applied_records.inc(next_offset - partition.next_offset)
+        self._metrics.last_processed.set_to_current_time()
+        partition.moved_to(next_offset, time.monotonic())
+        return [record for record in pending if record.offset >= next_offset]
+
+
+def consecutive(records: Sequence[Record]) -> list[Record]:
+    """The records from the first on as long as each offset follows the one before."""
+    first = records[0].offset
+    return [record for place, record in enumerate(records) if record.offset == first + place]
+
+
+def _nothing(partition: int) -> None:
+    pass
 
 
 def _worth_another_try(error: Exception) -> bool:

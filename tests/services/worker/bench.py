@@ -9,11 +9,11 @@ from typing import Any, NoReturn
 from prometheus_client import CollectorRegistry
 
 from streams import rulebook
-from streams.applying import Applier, Record
+from streams.applying import Applier
 from streams.domain.rule import RuleBook
 from streams.domain.telemetry import Motor, Received, Report
 from streams.metrics import Metrics
-from streams.partition import LogRange, Partition
+from streams.partition import LogRange, Partition, Record
 from streams.settings import RULES
 from streams.topics import encode_batch
 from streams.worker import Worker

@@ -8,8 +8,7 @@ from datetime import timedelta
 import pytest
 
 from streams import progress as module
-from streams.applying import Record
-from streams.partition import Stop
+from streams.partition import Record, Stop
 from streams.progress import Progress
 from tests.services.worker.bench import NOON, Bench, Ended, fatal, quick_settings, received, record
 

@@ -10,9 +10,8 @@ from aiokafka.errors import KafkaTimeoutError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streams.applying import Record
 from streams.domain.rule import NOT_EVALUABLE, Finding, Rule, RuleBook, View
-from streams.partition import LogRange, Stop
+from streams.partition import INBOX_RECORDS, LogRange, Record, Stop
 from streams.store import StoredWorld
 from streams.topics import decode_batch, encode_batch, partition_of
 from tests.services.worker.bench import RULEBOOK, Bench, Ended, quick_settings, received, record
@@ -71,19 +70,82 @@ async def test_a_gap_is_read_again_before_anything_is_applied() -> None:
 
 
 async def test_a_fenced_worker_stops_the_partition() -> None:
-    """Another worker moved the offset: nothing is written, and memory is empty."""
+    """Another worker goes on moving the offset: nothing is written, and memory is empty."""
     bench = Bench()
     worker = await bench.start()
     await worker.handle(record(0, received(0)))
     bench.store.offsets[0] = 2
-
     await worker.handle(record(1, received(1)))
+    bench.store.offsets[0] = 3
+
     await worker.handle(record(2, received(2)))
+    await worker.handle(record(3, received(3)))
 
     assert bench.partition.stopped is Stop.FENCED
     assert bench.store.commits == 1
     assert len(bench.partition.cache) == 0
     assert bench.count("pumpwatch_records_total", outcome="ignored") == 1
+
+
+async def test_the_last_transaction_of_the_owner_before_us_is_no_reason_to_stop() -> None:
+    """It came after we read the offset: the offset is read again, and nothing is applied twice."""
+    bench = Bench()
+    worker = await bench.start()
+    bench.store.offsets[0] = 1
+
+    await worker.handle(record(0, received(0)), record(1, received(1)))
+
+    assert bench.partition.open
+    assert set(bench.store.readings) == {("P-1", 1, 1)}
+    assert bench.store.offsets[0] == 2
+
+
+async def test_small_records_share_a_transaction() -> None:
+    """Up to a full batch of reports, in order; a record that cannot be used ends the run and is kept alone."""
+    bench = Bench(settings=quick_settings(worker_dead_letter_ratio=1))
+    worker = await bench.start()
+    values = [encode_batch((received(seq),)) for seq in range(20)]
+    values.insert(10, b"junk")
+
+    await worker.handle(*(Record(0, offset, value) for offset, value in enumerate(values)))
+
+    assert len(bench.store.readings) == 20
+    assert bench.store.offsets[0] == 21
+    assert bench.store.commits == 3
+    assert [letter.offset for letter in bench.letters.letters] == [10]
+
+
+async def test_a_refused_report_among_small_records_is_isolated() -> None:
+    """The records of its run are then written one by one."""
+    bench = Bench(settings=quick_settings(worker_dead_letter_ratio=1))
+    worker = await bench.start()
+    reports = [received(seq, program_checksum=REFUSED_CHECKSUM if seq == 3 else "ok") for seq in range(6)]
+
+    await worker.handle(*(record(offset, report) for offset, report in enumerate(reports)))
+
+    assert [(letter.offset, letter.index) for letter in bench.letters.letters] == [(3, 0)]
+    assert len(bench.store.readings) == 5
+    assert bench.store.offsets[0] == 6
+
+
+async def test_offered_records_are_settled_in_order_and_a_flood_pauses_fetching() -> None:
+    """The partition is fetched again when its inbox has room."""
+    bench = Bench()
+    worker = await bench.start()
+    told: list[str] = []
+    worker.pause = lambda _: told.append("pause")
+    worker.go_on = lambda _: told.append("go on")
+
+    for offset in range(INBOX_RECORDS + 10):
+        worker.offer(record(offset, received(offset)))
+    async with asyncio.timeout(20):
+        while bench.store.offsets[0] < INBOX_RECORDS + 10:
+            await asyncio.sleep(0.001)
+    await worker.close()
+
+    assert told[0] == "pause"
+    assert told[-1] == "go on"
+    assert len(bench.store.readings) == INBOX_RECORDS + 10
 
 
 async def test_a_pump_changed_elsewhere_is_read_again() -> None:

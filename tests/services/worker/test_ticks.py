@@ -91,8 +91,11 @@ async def test_a_fenced_tick_stops_the_partition() -> None:
     bench = Bench()
     await silent_pump(bench, hours=1)
     bench.store.offsets[0] = 9
+    due = ticks(bench)
 
-    await ticks(bench).once()
+    await due.once()
+    bench.store.offsets[0] = 10
+    await due.once()
 
     assert bench.partition.stopped is Stop.FENCED
     assert bench.store.events == []
