@@ -134,7 +134,7 @@ def stories() -> dict[str, list[Told]]:
 
 def test_a_stall_opens_at_once_and_waits_for_a_person_after_it_ended(stories: dict[str, list[Told]]) -> None:
     """DLV-01: HIGH with the first report after the stall; cleared ten minutes later, and nothing closes it."""
-    assert stories["stall"] == [(15.0, "opened", "DLV-01", "high"), (600.0, "cleared", "DLV-01", "high")]
+    assert stories["stall"] == [(10.0, "opened", "DLV-01", "high"), (600.0, "cleared", "DLV-01", "high")]
 
 
 def test_a_reservoir_that_reaches_its_limit_opens_on_the_second_report(stories: dict[str, list[Told]]) -> None:
@@ -207,7 +207,7 @@ def test_untidy_gateways_change_nothing_in_the_story(seed: int, stories: dict[st
 
 @pytest.mark.parametrize("gap", [timedelta(minutes=3), timedelta(hours=30)])
 def test_a_second_run_on_the_same_data_tells_the_story_again(gap: timedelta, stories: dict[str, list[Told]]) -> None:
-    """Stopped after two minutes and started later: the first alert within 15 s, while lasting pumps stay quiet."""
+    """Stopped after two minutes and started later: the first alert within 10 s, while lasting pumps stay quiet."""
     service, again = Service(), START + gap
     service.know(DEMO, START)
     service.live(arrivals(START, START + LIMIT), START, START + LIMIT)
