@@ -45,6 +45,7 @@ async def alerts(dsn: str) -> dict[int, str]:
         await connection.close()
 
 
+@pytest.mark.timeout(300)
 async def test_the_stack_from_its_first_start_to_its_second(standalone: Standalone) -> None:
     """It comes up, alerts, refuses a second one beside it, stops, and goes on with the same data."""
     await standalone.start()
@@ -79,6 +80,7 @@ async def _everything_answers(status: dict[str, object]) -> None:
             assert (await client.get(str(status[name]))).status_code == 200
 
 
+@pytest.mark.timeout(300)
 async def test_what_dies_is_started_again_and_a_killed_stack_can_be_started_again(standalone: Standalone) -> None:
     """A service, the broker and the database come back by themselves; after kill -9 nothing is in the way."""
     await standalone.start()
