@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sys
@@ -25,6 +26,8 @@ def main() -> int:
         structlog.get_logger().error("settings refused", fields=wrong)
         return 2
     configure_logging("notify", settings.log_level)
+    # It logs the address of each request, and the path of a webhook is often a secret.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         uvloop.run(run(settings, instance=f"{socket.gethostname()}-{os.getpid()}"))
     except PortTaken as error:

@@ -121,19 +121,27 @@ class Delivery:
         self._pool, self._settings, self._metrics, self._wakes = pool, settings, metrics, wakes
         self._channels = channels
         self._under_way: dict[str, set[asyncio.Task[None]]] = {name: set() for name in channels}
+        self._claiming: asyncio.Task[None] | None = None
 
     async def send_due(self) -> bool:
         """One round: claim as many as may be sent at once. Their ends ring for the next round."""
-        for name in self._channels:
-            for claimed in await self._claim(name):
-                self._start(name, claimed)
+        self._claiming = asyncio.create_task(self._claim_and_start(), name="claim")
+        # A stop in the middle must not leave a claim without its delivery: the lease would hold the page back.
+        await asyncio.shield(self._claiming)
         return False
 
     async def finish(self) -> None:
         """Wait until what is under way has been sent or has failed; a lease limits how long that takes."""
+        if self._claiming is not None:
+            await asyncio.wait((self._claiming,), timeout=STATEMENT_SECONDS)
         tasks = [task for tasks in self._under_way.values() for task in tasks]
         if tasks:
             await asyncio.wait(tasks, timeout=self._settings.notify_lease_seconds)
+
+    async def _claim_and_start(self) -> None:
+        for name in self._channels:
+            for claimed in await self._claim(name):
+                self._start(name, claimed)
 
     async def _claim(self, channel: str) -> list[Claimed]:
         free = self._settings.notify_concurrency - len(self._under_way[channel])

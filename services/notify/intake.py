@@ -25,7 +25,6 @@ from services.notify.settings import Settings
 from streams.domain.escalation import Decision, plan
 
 BATCH: Final = 100
-ROUND_SECONDS: Final = 30.0
 POSTPONE_SECONDS: Final = 10.0
 HOLD_ENDED: Final = "hold_ended"
 POISON: Final = (ValueError, LookupError, TypeError, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
@@ -76,16 +75,15 @@ class Intake:
 
     async def take_news(self) -> bool:
         """One round over the outbox; whether there may be more."""
-        async with asyncio.timeout(ROUND_SECONDS):
-            try:
-                return await self._take()
-            except POISON:
-                # One alert that cannot be handled must not keep the others waiting.
-                return await self._take_one_by_one()
+        try:
+            return await self._take()
+        except POISON:
+            # One alert that cannot be handled must not keep the others waiting.
+            return await self._take_one_by_one()
 
     async def climb(self) -> bool:
         """One round over the ladders that are due; whether there may be more."""
-        due = await self._pool.fetch(_DUE, BATCH, self._skipped(), timeout=ROUND_SECONDS)
+        due = await self._pool.fetch(_DUE, BATCH, self._skipped())
         await self.look_at([row["alert_id"] for row in due])
         return len(due) == BATCH
 
@@ -93,7 +91,7 @@ class Intake:
         """Ask about these alerts now, each in a transaction of its own."""
         for alert_id in alert_ids:
             try:
-                async with asyncio.timeout(ROUND_SECONDS), self._transaction() as connection:
+                async with self._transaction() as connection:
                     verdicts, now = await self._decide(connection, [alert_id], {})
                 await self._follow(verdicts, now)
             except POISON as error:

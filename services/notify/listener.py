@@ -13,7 +13,6 @@ from services.notify.rounds import Wakes
 NEWS: Final = "pumpwatch_outbox"
 CHECK_SECONDS: Final = 2.0
 TIMEOUT_SECONDS: Final = 5.0
-FAULTS: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 Connection: TypeAlias = "asyncpg.Connection[Any]"
 
@@ -30,7 +29,7 @@ class Listener:
         while True:
             try:
                 await self._listen()
-            except FAULTS as error:
+            except Exception as error:  # noqa: BLE001 -- outermost loop of a part; the rescans go on without it
                 structlog.get_logger().warning("not listening", error=type(error).__name__)
             self.listening = False
             await asyncio.sleep(1)

@@ -31,7 +31,6 @@ TIMEOUT_SECONDS: Final = 5.0
 PAUSE_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 15.0
 CHECK_SECONDS: Final = 1.0
-FAULTS: Final = (OSError, TimeoutError, KafkaError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 Connection: TypeAlias = "asyncpg.Connection[Any]"
 Record: TypeAlias = asyncpg.Record
@@ -126,7 +125,7 @@ class Publisher:
                 async with self._connected() as connection, self._producer() as producer:
                     pause = PAUSE_SECONDS
                     await self._publish_all(connection, producer)
-            except FAULTS as error:
+            except Exception as error:  # noqa: BLE001 -- outermost loop of a part; nothing may end it
                 self._metrics.scan_failures.labels("publisher").inc()
                 log.warning("publishing interrupted", error=type(error).__name__, retry_in_seconds=pause)
             await asyncio.sleep(pause)

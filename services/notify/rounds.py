@@ -12,6 +12,7 @@ import structlog
 from services.notify.metrics import Metrics
 
 RESCAN_SECONDS: Final = 1.0
+ROUND_SECONDS: Final = 30.0
 PAUSE_SECONDS: Final = 1.0
 
 
@@ -37,15 +38,16 @@ async def go_round(
 ) -> None:
     """Work until cancelled; ``work`` says whether there is more to do at once.
 
-    A round that fails is counted, logged and tried again after a second: no fault of one part may end another part,
-    and above all not the telling of people.
+    A round that fails or takes longer than 30 s is counted, logged and tried again after a second: no fault of one
+    part may end another part, and above all not the telling of people.
     """
     bell = bell or asyncio.Event()
     log = structlog.get_logger().bind(part=part)
     while True:
         bell.clear()
         try:
-            more = await work()
+            async with asyncio.timeout(ROUND_SECONDS):
+                more = await work()
         except Exception as error:  # noqa: BLE001 -- outermost loop of a part; nothing may end it
             metrics.scan_failures.labels(part).inc()
             # Only its kind: a database's message quotes rows, and rows hold patients' telemetry.

@@ -27,6 +27,7 @@ from streams.domain.escalation import (
     Role,
     Sent,
     Silence,
+    confirm_by,
     plan,
 )
 
@@ -133,6 +134,28 @@ def test_the_last_step_reaches_everyone_and_asks_for_a_call() -> None:
         *((contact.person, channel) for contact in ROSTER for channel in contact.channels),
         (NOBODY, Channel.WORKLIST),
     }
+
+
+def test_a_drill_climbs_the_same_steps_faster() -> None:
+    """The pace shortens the times of the steps and changes nothing else."""
+    notifier = Notifier(HIGH, policy=replace(POLICY, pace=0.1))
+
+    notifier.run(NOON + minutes(3))
+
+    assert notifier.steps() == [(minutes(at), step) for step, at in enumerate((0, 0.5, 1, 2, 3))]
+
+
+def test_every_step_of_an_unconfirmed_high_alert_comes_by_the_time_that_the_audit_expects() -> None:
+    """The audit's bound and the ladder are told apart in code and agree in fact, with and without failed steps."""
+    for broken in (set(), {Channel.EMAIL}, set(BOTH)):
+        notifier = Notifier(HIGH)
+        notifier.broken = broken
+
+        notifier.run(NOON + minutes(180))
+
+        at = {step: queued_at for queued_at, step in reversed([(at, due.step) for at, due in notifier.queued])}
+        late = [step for step in range(max(at)) if at[step + 1] > confirm_by(NOON, step, at[step], POLICY)]
+        assert late == []
 
 
 def test_a_medium_alert_climbs_to_the_high_ladder_for_a_high_risk_patient() -> None:

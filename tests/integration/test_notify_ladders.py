@@ -12,8 +12,8 @@ from streams.domain.alert import AlertEventKind, Priority
 from tests.services.notify.care import CANARIES, QUICK, Care, Mails, MailServer, care_of, mailbox_of
 from tests.stack import Database, Stack, eventually
 
-DRILL = {**QUICK, "PUMPWATCH_NOTIFY_LADDER_PACE": "0.00025"}
-"""An hour of a ladder in 0.9 seconds."""
+DRILL = {**QUICK, "PUMPWATCH_NOTIFY_LADDER_PACE": "0.000125"}
+"""An hour of a ladder in 0.45 seconds."""
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ async def test_a_notifier_killed_between_sending_and_recording_sends_a_marked_re
     never = asyncio.Event()
     async with MailServer(data=lambda number: never if number == 1 else "250 OK") as server:
         # Long enough that only the kill can be the reason for the repeat.
-        env = {**QUICK, "PUMPWATCH_NOTIFY_SEND_TIMEOUT_SECONDS": "3.5", "PUMPWATCH_NOTIFY_LEASE_SECONDS": "4"}
+        env = {**QUICK, "PUMPWATCH_NOTIFY_SEND_TIMEOUT_SECONDS": "2", "PUMPWATCH_NOTIFY_LEASE_SECONDS": "2.5"}
         stack.env["PUMPWATCH_NOTIFY_SMTP_PORT"] = str(server.port)
         first = await stack.service("notify", env).start()
         alert_id = await care.open()

@@ -1,0 +1,105 @@
+"""What messages say, and what the settings of notify refuse."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from services.notify.channels import Notice
+from services.notify.message import SITE_LENGTH, Messages, one_line
+from services.notify.settings import Settings
+from streams.domain.escalation import Policy
+from tests.services.notify.notices import NOON, notice
+
+MESSAGES = Messages("https://care.example/")
+ALLOWED = {"notification_id", "alert_id", "number", "priority", "site", "raised_at", "step", "repeat", "correction"}
+
+
+def test_a_notice_has_no_place_for_a_patient() -> None:
+    """What is not in it cannot get out: no name, pump, drug, rule or text of the alert."""
+    assert set(Notice.__slots__) == ALLOWED
+
+
+def test_a_repeat_is_marked_in_every_form() -> None:
+    """Subject, body and document."""
+    again = notice(repeat=True)
+
+    assert MESSAGES.subject(again).endswith("(possible repeat)")
+    assert "Possible repeat" in MESSAGES.body(again)
+    assert MESSAGES.document(again, NOON)["data"] == {
+        **MESSAGES.document(notice(), NOON)["data"],  # type: ignore[dict-item]
+        "possible_repeat": True,
+    }
+
+
+def test_a_correction_asks_nobody_to_confirm() -> None:
+    """It says that the alert was taken back, and where to read why."""
+    taken_back = notice(correction=True)
+
+    body = MESSAGES.body(taken_back)
+    assert MESSAGES.subject(taken_back) == "[Pumpwatch] Taken back: HIGH alert 7 at north"
+    assert "was taken back" in body
+    assert "confirm" not in body
+    assert MESSAGES.document(taken_back, NOON)["type"] == "pumpwatch.alert.correction"
+
+
+def test_an_alert_without_a_site_says_so() -> None:
+    """A system alert may have none."""
+    assert MESSAGES.subject(notice(site="")) == "[Pumpwatch] HIGH alert 7"
+    assert "Site:      not known" in MESSAGES.body(notice(site=""))
+
+
+@given(st.text(max_size=300))
+def test_a_site_is_one_printable_line(text: str) -> None:
+    """Whatever was typed."""
+    line = one_line(text)
+
+    assert len(line) <= SITE_LENGTH
+    assert line == "" or line.isprintable()
+    assert len(MESSAGES.subject(notice(site=text)).splitlines()) == 1
+
+
+def test_the_settings_are_the_policy() -> None:
+    """By default the catalogue's numbers."""
+    assert Settings().policy == Policy()
+    assert Settings(notify_quiet_hours="").policy.quiet is None
+    assert Settings(notify_quiet_hours="23:30-06:00").policy.quiet == (time(23, 30), time(6))
+    assert Settings(notify_hold_high_minutes=15).policy.hold_high == timedelta(minutes=15)
+
+
+def test_a_site_has_its_zone_and_others_have_utc() -> None:
+    """Night and working days are the site's."""
+    settings = Settings(notify_site_zones={"north": "Europe/Berlin"})
+
+    assert datetime(2026, 7, 1, tzinfo=settings.zone("north")).utcoffset() == timedelta(hours=2)
+    assert settings.zone("south") is UTC
+    assert settings.zone(None) is UTC
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"notify_lease_seconds": 10, "notify_send_timeout_seconds": 10},
+        {"notify_site_zones": {"north": "Europe/Nowhere"}},
+        {"notify_quiet_hours": "25:00-07:00"},
+        {"notify_quiet_hours": "night"},
+        {"notify_ladder_pace": 2},
+        {"notify_attempts": 0},
+        {"notify_sender": "a@b\r\nBcc: c@d"},
+        {"notify_public_url": "javascript:alert(1)"},
+    ],
+)
+def test_settings_that_could_lose_a_page_are_refused(wrong: dict[str, Any]) -> None:
+    """At the start, not at night."""
+    with pytest.raises(ValidationError):
+        Settings(**wrong)
+
+
+def test_the_allow_list_is_read_without_case_and_blanks() -> None:
+    """As people write lists."""
+    assert Settings(notify_webhook_hosts=" Hooks.Example ,, 10.0.0.1 ").webhook_hosts == {"hooks.example", "10.0.0.1"}
