@@ -28,6 +28,7 @@ BACKLOG_REPORTS: Final = 200_000
 BACKLOG_PUMPS: Final = 1_000
 LIVE_RATE: Final = 500
 SETTLE_SECONDS: Final = 15.0
+CATCH_UP_SECONDS: Final = 60.0
 MAX_STALLS: Final = 1_200
 
 FIRST_TOLD: Final = """
@@ -66,7 +67,7 @@ class Told:
 async def measure(running: System, *, quick: bool) -> list[Finding]:
     """Latency at 2,000 reports a second, and of fresh alarms while a backlog is drained."""
     pumps = iter(stall_pumps())
-    await running.caught_up(SETTLE_SECONDS)
+    await running.caught_up(CATCH_UP_SECONDS)
     steady = await _stalls(running, pumps, RATE, 10 if quick else 75)
     behind, details = await _behind_backlog(running, pumps, quick=quick)
     return [

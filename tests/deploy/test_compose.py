@@ -17,7 +17,12 @@ from streams.worker_settings import Settings as WorkerSettings
 from tests.deploy.files import DEPLOY, read
 from tests.stack import ROOT
 
-OURS = {"ingest": IngestSettings, "worker": WorkerSettings, "notify": NotifySettings, "web": WebSettings}
+OURS: dict[str, type[CoreSettings]] = {
+    "ingest": IngestSettings,
+    "worker": WorkerSettings,
+    "notify": NotifySettings,
+    "web": WebSettings,
+}
 ONCE = {"migrate", "topics"}
 COMPOSE = read(DEPLOY / "compose.yaml")
 SERVICES: dict[str, Any] = COMPOSE["services"]
@@ -109,7 +114,6 @@ def test_every_setting_of_a_service_exists(name: str) -> None:
     known = {f"{PREFIX}{field.upper()}" for field in OURS[name].model_fields}
     given = {key for key in SERVICES[name]["environment"] if key.startswith(PREFIX)}
 
-    assert issubclass(OURS[name], CoreSettings)
     assert given <= known
 
 

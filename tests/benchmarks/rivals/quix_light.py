@@ -26,7 +26,7 @@ def main() -> None:
     reports = app.topic(settings["topic"], value_deserializer="bytes", key_deserializer="str")
     alerts = app.topic(settings["alerts"], value_serializer="json", key_serializer="str")
 
-    def judged(report: Report, state: State[Any]) -> dict[str, Any] | None:
+    def judged(report: Report, state: State[Any, Any]) -> dict[str, Any] | None:
         meter.add()
         return low_reservoir(report, state)
 
@@ -36,7 +36,7 @@ def main() -> None:
     meter.print()
 
 
-def low_reservoir(report: Report, state: State[Any]) -> dict[str, Any] | None:
+def low_reservoir(report: Report, state: State[Any, Any]) -> dict[str, Any] | None:
     """One threshold with hysteresis; what it remembers is the least that such a rule needs."""
     level = report.reservoir_estimated_ml
     if level is None:
