@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
+from pathlib import Path
 from typing import Final, Self
 
 import msgspec
@@ -109,8 +110,8 @@ class ReportsEdge:
         return Starlette(
             routes=[
                 Route("/v1/reports", self.receive, methods=["POST"]),
-                Route("/v1/openapi.json", _openapi, methods=["GET"]),
-                Route("/v1/schema/report.json", _report_schema, methods=["GET"]),
+                Route("/v1/openapi.json", _served(contract.OPENAPI, "application/json")),
+                Route("/v1/schema/report.json", _served(contract.REPORT_SCHEMA, "application/schema+json")),
             ],
             exception_handlers={HTTPException: _refuse, Exception: self._unexpected},
         )
@@ -245,9 +246,10 @@ async def _refuse(_: Request, error: Exception) -> Response:
     return Problem(Kind.METHOD_NOT_ALLOWED, "see /v1/openapi.json").response()
 
 
-async def _openapi(_: Request) -> Response:
-    return Response(contract.OPENAPI.read_bytes(), media_type="application/json")
+def _served(path: Path, media_type: str) -> Callable[[Request], Awaitable[Response]]:
+    content = path.read_bytes()
 
+    async def serve(_: Request) -> Response:
+        return Response(content, media_type=media_type)
 
-async def _report_schema(_: Request) -> Response:
-    return Response(contract.REPORT_SCHEMA.read_bytes(), media_type="application/schema+json")
+    return serve
