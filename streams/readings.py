@@ -161,21 +161,26 @@ async def quarantine(connection: Connection, quarantined: Sequence[Quarantined],
     )
 
 
+_STORED: Final = """
+SELECT reading.pump_id, reading.boot_id, reading.seq, content_hash
+FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS asked (pump_id, boot_id, seq)
+CROSS JOIN LATERAL (
+    SELECT * FROM reading
+    WHERE (reading.pump_id, reading.boot_id, reading.seq) = (asked.pump_id, asked.boot_id, asked.seq) {recently}
+    ORDER BY received_at LIMIT 1
+) AS reading
+"""
+_STORED_RECENTLY: Final = _STORED.format(recently="AND event_time > now() - interval '15 days'")
+_STORED_EVER: Final = _STORED.format(recently="")
+
+
 async def fingerprints(connection: Connection, identities: Sequence[Identity]) -> dict[Identity, bytes]:
     """What was stored under these identities (`streams.domain.telemetry.fingerprint`); unknown ones are left out."""
-    pumps, boots, seqs = zip(*identities, strict=True)
-    rows = await connection.fetch(
-        """
-        SELECT reading.pump_id, reading.boot_id, reading.seq, content_hash
-        FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS asked (pump_id, boot_id, seq)
-        CROSS JOIN LATERAL (
-            SELECT * FROM reading
-            WHERE (reading.pump_id, reading.boot_id, reading.seq) = (asked.pump_id, asked.boot_id, asked.seq)
-            ORDER BY received_at LIMIT 1
-        ) AS reading
-        """,
-        pumps,
-        boots,
-        seqs,
-    )
-    return {(row["pump_id"], row["boot_id"], row["seq"]): row["content_hash"] for row in rows}
+    found: dict[Identity, bytes] = {}
+    # What comes again is nearly always recent, and three weeks are searched in a tenth of the time of sixty.
+    for query in (_STORED_RECENTLY, _STORED_EVER):
+        missing = [identity for identity in identities if identity not in found]
+        if missing:
+            rows = await connection.fetch(query, *zip(*missing, strict=True))
+            found.update(((row["pump_id"], row["boot_id"], row["seq"]), row["content_hash"]) for row in rows)
+    return found

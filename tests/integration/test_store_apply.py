@@ -11,6 +11,7 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from streams import audit
 from streams.alert_history import Fact
 from streams.deciding import Decided, decide_tick
 from streams.domain.pipeline import Hearing
@@ -228,9 +229,12 @@ async def test_fingerprints_tell_what_is_stored(ground: Ground) -> None:
     report = heard(seq=4, reservoir_estimated_ml=3.0)
     await ground.store.apply(None, Work(readings=[report]), NOON)
 
+    old = heard("P-2", seq=4, event_time=NOON - timedelta(days=300))
+    await ground.store.apply(None, Work(readings=[old]), NOON)
+
     found = await ground.store.fingerprints([("P-1", 0, 4), ("P-1", 0, 5), ("P-2", 0, 4)])
 
-    assert found == {("P-1", 0, 4): fingerprint(report.report)}
+    assert found == {("P-1", 0, 4): fingerprint(report.report), ("P-2", 0, 4): fingerprint(old.report)}
     assert await ground.store.fingerprints([]) == {}
 
 
@@ -407,6 +411,23 @@ async def test_a_batch_and_a_person_at_the_same_pump_lose_nothing(ground: Ground
     world = (await ground.store.worlds(["P-1"]))["P-1"]
     assert (world.revision, world.world.arrivals.next_seq) == (3, 3)
     assert await ground.rows("SELECT resolved_at IS NOT NULL AS closed FROM alert") == [{"closed": True}]
+
+
+async def test_many_hands_at_one_pump_leave_one_chain(ground: Ground) -> None:
+    """Facts that are written at the same time have one order, and none is lost."""
+    await ground.hear(heard(seq=0, motor=Motor.STALLED))
+    alert_id = await the_alert(ground)
+    await ground.store.confirm(alert_id, "nora", NOON)
+
+    outcomes = await asyncio.gather(
+        *(ground.store.re_raise(alert_id, "confirmation_ran_out", NOON + minutes(number)) for number in range(8)),
+        *(ground.store.confirm(alert_id, f"person-{number}", NOON + minutes(number)) for number in range(8)),
+    )
+
+    facts = await ground.rows("SELECT kind, chain_position FROM alert_event ORDER BY chain_position")
+    assert [fact["chain_position"] for fact in facts] == list(range(1, len(facts) + 1))
+    assert sum(fact["kind"] == "re_raised" for fact in facts) == sum(outcome is True for outcome in outcomes)
+    assert await audit.verify(ground.owner) is None
 
 
 async def test_a_tick_writes_under_the_fence_without_moving_it(ground: Ground) -> None:
