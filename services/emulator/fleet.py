@@ -17,6 +17,8 @@ OLD_PUMPS: Final = 1_000
 OLDEST: Final = timedelta(hours=26)
 YOUNGEST_OLD: Final = timedelta(hours=1)
 """Old reports lie between these ages: past the 15 min after which a report without an alarm is backlog."""
+OLD_STEP: Final = timedelta(minutes=15)
+"""Between two old reports of a pump, or less where there are many."""
 PROFILE_SINCE: Final = "2020-01-01"
 
 _TELLING: Final = (
@@ -132,10 +134,11 @@ class Fleet:
         return Request(_joined(bodies), tuple(identities))
 
     def history(self, now: datetime) -> Iterator[Request]:
-        """All old reports, each pump's in its own order; every pump's history ends an hour ago."""
+        """All old reports, each pump's in its own order; the longest histories end an hour ago."""
         plan, pumps = self._plan, len(self._old_names)
         per_pump = -(-plan.old // pumps) if pumps else 0
-        step = (OLDEST - YOUNGEST_OLD) / max(per_pump, 1)
+        step = min((OLDEST - YOUNGEST_OLD) / max(per_pump, 1), OLD_STEP)
+        begins = now - YOUNGEST_OLD - (per_pump - 1) * step
         for first in range(0, plan.old, plan.batch):
             bodies: list[bytes] = []
             identities: list[tuple[str, int, bool]] = []
@@ -143,7 +146,7 @@ class Fleet:
             for number in range(first, min(first + plan.batch, plan.old)):
                 seq, pump = divmod(number, pumps)
                 if seq != said_for:
-                    said, said_for = self._said(now - OLDEST + seq * step), seq
+                    said, said_for = self._said(begins + seq * step), seq
                 told = _TELLING % (18.0 - seq % 16_000 * 1e-3, seq * 1e-4)
                 bodies.append(b"%b%d%b%b" % (self._old_heads[pump], seq, said, told))
                 identities.append((self._old_names[pump], seq, False))

@@ -77,6 +77,7 @@ def test_history_is_old_without_alarm_and_in_order() -> None:
     reports = [report for request in requests for report in read(request.body)]
     assert len(reports) == 2_345
     assert all(NOW - timedelta(hours=26) <= report.event_time <= NOW - timedelta(minutes=16) for report in reports)
+    assert max(report.event_time for report in reports) == NOW - timedelta(hours=1)
     assert all(report.alarms == () for report in reports)
     last: dict[str, Report] = {}
     for report in reports:
