@@ -32,8 +32,10 @@ def main() -> None:
     app = application(settings, meter)
     reports = app.topic(settings["topic"], value_deserializer="bytes", key_deserializer="str")
     frame = app.dataframe(reports).apply(validated).filter(lambda report: report is not None)
-    frame.sink(ClinicalSink(settings["postgres"], meter))
+    sink = ClinicalSink(settings["postgres"], meter)
+    frame.sink(sink)
     app.run()
+    sink.close()
     meter.print()
 
 
@@ -58,6 +60,12 @@ class ClinicalSink(BaseSink):
         if self._waiting:
             self._runner.run(self._write(self._waiting))
             self._waiting = []
+
+    def close(self) -> None:
+        """Leave the database."""
+        if self._store is not None:
+            self._runner.run(self._store.close())
+        self._runner.close()
 
     async def _write(self, reports: list[Received]) -> None:
         if self._store is None:
