@@ -178,6 +178,7 @@ class Store:
             timeout=CONNECT_SECONDS,
             command_timeout=STATEMENT_SECONDS,
             server_settings=_SERVER_SETTINGS,
+            reset=_leave_as_it_is,
         )
         return cls(pool)
 
@@ -376,6 +377,13 @@ class Store:
             log.error("readings outside every partition", count=done.strays)
 
 
+async def _leave_as_it_is(connection: Connection) -> None:
+    """Nothing here changes a session, and asyncpg's default costs a round trip each time a connection goes back.
+
+    Open transactions are rolled back before this is called.
+    """
+
+
 async def maintain(pool: asyncpg.Pool[Any], now: datetime, keep_days: int = KEEP_DAYS) -> Maintained:
     """Make partitions of ``reading`` for [now - keep_days, now + 14 days], and drop older ones.
 
@@ -402,8 +410,8 @@ def _stored_world(pump_id: str, row: Mapping[str, Any] | None, profiles: Profile
 def _statement(*, fenced: bool, with_readings: bool) -> str:
     """The one statement that writes offset, pump states and, where they are few, readings.
 
-    Its parameters: topic, partition, expected and next offset; an array per column of ``pump_state``; an array per
-    column of ``reading``. A fence or a revision that does not fit raises, which takes everything back.
+    Its parameters: topic, partition, expected and next offset; an array per column of ``pump_state``; the readings as
+    JSON. A fence or a revision that does not fit raises, which takes everything back.
     """
     number = 5 if fenced else 1
     names = ", ".join(_STATE_TYPES)
@@ -421,7 +429,7 @@ def _statement(*, fenced: bool, with_readings: bool) -> str:
         f"ON CONFLICT (pump_id) DO UPDATE SET {updates} WHERE old.revision = excluded.revision - 1 RETURNING 1)"
     )
     if with_readings:
-        sql = readings.insert_from_arrays(number + len(_STATE_TYPES), guard)
+        sql = readings.insert_from_json(number + len(_STATE_TYPES), guard)
         parts.append(f"said AS ({sql})")
     fence_holds = "(SELECT count(*) FROM fence) = 1" if fenced else "true"
     worlds_fit = f"(SELECT count(*) FROM changed) = cardinality(${number}::text[])"  # noqa: S608
@@ -457,7 +465,7 @@ async def _write(
 ) -> None:
     """Offset, pump states and few readings: all or nothing."""
     fence = (claim.topic, claim.partition, claim.expected, claim.next_offset) if claim else ()
-    said = readings.arrays(few) if few else []
+    said = (readings.rows_json(few),) if few else ()
     statement = _STATEMENTS[claim is not None, bool(few)]
     try:
         await connection.fetchval(statement, *fence, *_state_arrays(changes), *said)
