@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
 from services.standalone.kafka import Broker
@@ -187,7 +188,7 @@ def _authorization(case: Case, token: str) -> str:
     return (case.authorization or "").replace("pwg_valid", token)
 
 
-async def _chunks(body: list[bytes]):  # type: ignore[no-untyped-def]
+async def _chunks(body: list[bytes]) -> AsyncIterator[bytes]:
     for chunk in body:
         yield chunk
 

@@ -193,7 +193,7 @@ def _requests(moment: datetime) -> list[Case]:
         Case("no token", whole, 401, "no_token", authorization=None),
         Case("another scheme", whole, 401, "no_token", authorization=f"Basic {TOKEN}"),
         Case("token without scheme", whole, 401, "no_token", authorization=TOKEN),
-        Case("empty token", whole, 401, "no_token", authorization="Bearer "),
+        Case("empty token", whole, 401, "no_token", authorization="Bearer"),
         Case("unknown token", whole, 401, "unknown_token", authorization="Bearer pwg_unknown"),
         Case("revoked token", whole, 401, "unknown_token", authorization="Bearer pwg_revoked"),
         Case("token of 8 kB", whole, 401, "unknown_token", authorization="Bearer " + "x" * 8_000),
