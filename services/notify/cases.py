@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import asyncpg
 
-from services.notify.settings import Settings
 from streams import people
 from streams.domain.alert import Priority
 from streams.domain.escalation import Case, Climb, Contact, Ladder, Sent, Silence
@@ -44,10 +44,11 @@ _READ: Final = """
            a.resolved_at IS NULL AS open, a.retracted, a.confirmed_at, a.confirmed_by, a.physician_by,
            parent.priority::text AS parent_priority,
            l.ladder, l.started_at, l.next_step, l.next_step_at, l.ended_at, l.ended_reason,
-           step.last_at, step.failed, told.physician_at, p.profile
+           step.last_at, step.failed, told.physician_at, p.profile, s.time_zone
     FROM alert a
     LEFT JOIN alert parent ON parent.alert_id = a.parent_id AND parent.resolved_at IS NULL AND NOT parent.retracted
     LEFT JOIN ladder l ON l.alert_id = a.alert_id
+    LEFT JOIN site s ON s.site = a.site
     LEFT JOIN LATERAL (
         SELECT max(queued_at) AS last_at,
                -- A step that had nobody to page failed too, unless it is one that pages nobody.
@@ -69,7 +70,7 @@ _READ: Final = """
 """
 
 
-async def looks(connection: Connection, alert_ids: Sequence[UUID], settings: Settings) -> list[Look]:
+async def looks(connection: Connection, alert_ids: Sequence[UUID]) -> list[Look]:
     """The alerts of these ids, each held against other notifiers until the transaction ends.
 
     The alerts' own rows stay free: nobody who confirms or decides waits for a notifier.
@@ -77,10 +78,10 @@ async def looks(connection: Connection, alert_ids: Sequence[UUID], settings: Set
     await connection.execute(_LOCK, list(alert_ids))
     rows = await connection.fetch(_READ, list(alert_ids), HIGH_TRIES)
     rosters = {site: tuple(await people.roster(connection, site)) for site in {row["site"] for row in rows}}
-    return [Look(row["alert_id"], _case(row, settings), _climb(row), _sent(row), rosters[row["site"]]) for row in rows]
+    return [Look(row["alert_id"], _case(row), _climb(row), _sent(row), rosters[row["site"]]) for row in rows]
 
 
-def _case(row: asyncpg.Record, settings: Settings) -> Case:
+def _case(row: asyncpg.Record) -> Case:
     therapy = therapy_in_force(row["profile"])
     return Case(
         ladder=Ladder(row["wanted"]),
@@ -97,7 +98,7 @@ def _case(row: asyncpg.Record, settings: Settings) -> Case:
         parent_priority=Priority(row["parent_priority"]) if row["parent_priority"] else None,
         high_risk=therapy.high_risk,
         time_to_harm=time_to_harm(therapy),
-        zone=settings.zone(row["site"]),
+        zone=ZoneInfo(row["time_zone"]) if row["time_zone"] else UTC,
     )
 
 

@@ -69,7 +69,7 @@ class Intake:
     """
 
     def __init__(self, pool: Pool, settings: Settings, metrics: Metrics, wakes: Wakes, re_raise: ReRaise) -> None:
-        self._pool, self._settings, self._metrics, self._wakes = pool, settings, metrics, wakes
+        self._pool, self._metrics, self._wakes = pool, metrics, wakes
         self._policy, self._re_raise = settings.policy, re_raise
         self._postponed: dict[UUID, float] = {}
 
@@ -128,7 +128,7 @@ class Intake:
     async def _decide(
         self, connection: Connection, alert_ids: Sequence[UUID], accepted: Mapping[UUID, datetime | None]
     ) -> tuple[list[Verdict], datetime]:
-        found = await looks(connection, alert_ids, self._settings)
+        found = await looks(connection, alert_ids)
         # The database's clock: the same for every notifier, and for the times that it stores.
         now: datetime = await connection.fetchval("SELECT clock_timestamp()")
         verdicts = [

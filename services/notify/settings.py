@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, time, timedelta, tzinfo
+from datetime import time, timedelta
 from enum import StrEnum
 from typing import Self
-from zoneinfo import ZoneInfo
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, model_validator
 
 from streams.domain.escalation import Policy
 from streams.settings import CoreSettings
@@ -53,8 +52,6 @@ class Settings(CoreSettings):
 
     notify_quiet_hours: str = Field(default="22:00-07:00", pattern=r"^(\d\d:\d\d-\d\d:\d\d)?$")
     """Night at the site, in which a MEDIUM page that can wait is held; empty: there is no night."""
-    notify_site_zones: dict[str, str] = Field(default_factory=dict)
-    """Time zone per site as JSON, such as ``{"north": "Europe/Berlin"}``; UTC for others."""
     notify_hold_high_minutes: float = Field(default=60, gt=0)
     notify_hold_medium_minutes: float = Field(default=480, gt=0)
     notify_repeat_minutes: float = Field(default=30, gt=0)
@@ -63,16 +60,6 @@ class Settings(CoreSettings):
     """The same after a last step that reached nobody."""
     notify_ladder_pace: float = Field(default=1.0, gt=0, le=1)
     """Multiplies the times of the steps: below 1 only for drills."""
-
-    @field_validator("notify_site_zones")
-    @classmethod
-    def _zones_exist(cls, zones: dict[str, str]) -> dict[str, str]:
-        for name in zones.values():
-            try:
-                ZoneInfo(name)
-            except (KeyError, ValueError, OSError) as error:
-                raise ValueError(f"there is no time zone {name!r}") from error
-        return zones
 
     @model_validator(mode="after")
     def _lease_outlasts_the_timeout(self) -> Self:
@@ -96,11 +83,6 @@ class Settings(CoreSettings):
             repeat_after_failure=timedelta(minutes=self.notify_repeat_after_failure_minutes),
             pace=self.notify_ladder_pace,
         )
-
-    def zone(self, site: str | None) -> tzinfo:
-        """The time zone of a site; UTC for one that has none."""
-        name = self.notify_site_zones.get(site or "")
-        return ZoneInfo(name) if name else UTC
 
     @property
     def webhook_hosts(self) -> frozenset[str]:

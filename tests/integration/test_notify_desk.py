@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -118,12 +119,18 @@ async def test_a_medium_alert_that_can_wait_is_held_in_the_night(care: Care) -> 
         now() - HOUR,
         profile,
     )
-    night = Desk(care, notify_quiet_hours="00:00-23:59", notify_site_zones={"north": "Pacific/Apia"})
+    zone = ZoneInfo("Pacific/Apia")
+    await care.pool.execute("INSERT INTO site (site, time_zone) VALUES ('north', $1)", zone.key)
+    there = now().astimezone(zone)
+    begun, over = there - 2 * HOUR, there + 2 * HOUR
+    night = Desk(care, notify_quiet_hours=f"{begun:%H:%M}-{over:%H:%M}")
     alert_id = await care.open(Priority.MEDIUM)
 
     await night.work()
 
     assert await care.states(alert_id) == [(0, "", "worklist", "sent")]
+    next_step_at = await care.pool.fetchval("SELECT next_step_at FROM ladder WHERE alert_id = $1", alert_id)
+    assert next_step_at == over.replace(second=0, microsecond=0)
 
 
 async def test_a_deadline_that_no_confirmation_moves_reaches_the_physician(care: Care) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, time, timedelta
+from datetime import time, timedelta
 from typing import Any
 
 import pytest
@@ -72,20 +72,10 @@ def test_the_settings_are_the_policy() -> None:
     assert Settings(notify_hold_high_minutes=15).policy.hold_high == timedelta(minutes=15)
 
 
-def test_a_site_has_its_zone_and_others_have_utc() -> None:
-    """Night and working days are the site's."""
-    settings = Settings(notify_site_zones={"north": "Europe/Berlin"})
-
-    assert datetime(2026, 7, 1, tzinfo=settings.zone("north")).utcoffset() == timedelta(hours=2)
-    assert settings.zone("south") is UTC
-    assert settings.zone(None) is UTC
-
-
 @pytest.mark.parametrize(
     "wrong",
     [
         {"notify_lease_seconds": 10, "notify_send_timeout_seconds": 10},
-        {"notify_site_zones": {"north": "Europe/Nowhere"}},
         {"notify_quiet_hours": "25:00-07:00"},
         {"notify_quiet_hours": "night"},
         {"notify_ladder_pace": 2},
