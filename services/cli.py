@@ -213,8 +213,8 @@ def pumps_import(
     except (OSError, UnicodeDecodeError) as error:
         _fail(f"cannot read {file}: {error}", UNUSABLE)
     result = _with_database(lambda pool: profiles.import_profiles(pool, text.splitlines(), actor, _now()))
-    for error in result.errors:
-        print(f"{file}: {error}", file=sys.stderr)
+    for line in result.errors:
+        print(f"{file}: {line}", file=sys.stderr)
     if result.errors:
         _fail("nothing was taken in")
     print(f"{result.added} added, {result.changed} changed, {result.unchanged} as they were")

@@ -16,6 +16,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from services.standalone.kafka import Broker
 from services.standalone.postgres import PostgresServer
 from streams import topics
+from streams.migrations import migrate
 from streams.provision import provision
 from streams.settings import CoreSettings
 from tests.stack import Database, Stack
@@ -65,8 +66,6 @@ def postgres_server(postgres: PostgresServer) -> str:
 @pytest.fixture(scope="session")
 def migrated_template(postgres: PostgresServer) -> str:
     """Name of a migrated database that tests copy, which is quicker than to migrate each time."""
-
-    from streams.migrations import migrate
 
     async def make() -> None:
         await _run(postgres.dsn(), f"CREATE DATABASE {TEMPLATE}")

@@ -70,7 +70,7 @@ class Service:
     """
 
     def __init__(self, name: str, env: Mapping[str, str], folder: Path, arguments: Iterable[str] = ()) -> None:
-        kind = name.split("-")[0]
+        kind = name.partition("-")[0]
         self.name = name
         self.child = Child(
             name,

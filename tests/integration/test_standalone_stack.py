@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import tempfile
@@ -57,6 +58,9 @@ async def test_the_stack_from_its_first_start_to_its_second(standalone: Standalo
     beside.child.start()
     assert await beside.child.ended() == 1
     assert f"a stack already runs in {standalone.var}" in beside.said
+
+    load = await standalone.command("emulate", "--pumps", "20", "--rate", "200", "--seconds", "1", "--json")
+    assert json.loads(load.out)["accepted"] == 200
 
     assert await standalone.stop() == 0
     assert (await standalone.command("status")).code == 1
