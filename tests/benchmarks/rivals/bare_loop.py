@@ -1,7 +1,7 @@
 """The ceiling: aiokafka and asyncpg alone store history and offsets in one transaction; no rules, no state, no alerts.
 
 It decodes without validation into the same types and stores the same rows, up to 5,000 reports at a time, by
-``INSERT ... SELECT FROM unnest(...) ON CONFLICT DO NOTHING``, while aiokafka fetches ahead. With ``copy`` set it
+the store's ``INSERT ... ON CONFLICT DO NOTHING``, while aiokafka fetches ahead. With ``copy`` set it
 tries COPY first, quicker but failing where a row is there already; with ``batches`` it reads the worker's form.
 """
 
@@ -28,7 +28,7 @@ OFFSETS: Final = """
     ON CONFLICT (topic, partition) DO UPDATE SET next_offset = excluded.next_offset, updated_at = now()
 """
 _JSON: Final = msgspec.json.Decoder(Report)
-_INSERT: Final = readings.insert_from_arrays(1)
+_INSERT: Final = readings.insert_from_json(1)
 
 
 async def run(settings: dict[str, Any], meter: Meter) -> None:
@@ -72,7 +72,7 @@ async def _store(
 ) -> None:
     async with connection.transaction():
         if not settings["copy"] or not await _copied(connection, reports):
-            await connection.execute(_INSERT, *readings.arrays(reports), timeout=30)
+            await connection.execute(_INSERT, readings.rows_json(reports), timeout=30)
         await connection.execute(OFFSETS, settings["topic"], list(ends), list(ends.values()), timeout=30)
 
 
