@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
+from streams.domain.escalation import Role
+
 SYMBOLS: Final = {"high": "▲▲▲", "medium": "▲▲", "low": "▲", "info": "ⓘ"}
 """Never colour alone; the number of signs grows with the priority."""
 
@@ -26,6 +28,7 @@ REASONS: Final = {
     "condition_ended": "the condition ended",
     "heard_again": "the pump was heard again",
     "resolved_by_person": "a person resolved it",
+    "confirmed_by_person": "a person has taken it",
     "mri_declared": "an MRI was declared",
     "late_log": "the pump's log arrived late and shows it had ended",
     "late_evidence": "evidence that arrived late shows it differently",
@@ -75,6 +78,17 @@ STEPS: Final = {
     "L": ("the worklist", "primary on call", "site lead"),
 }
 """Who is told at each step (rules_catalogue.md A.5); a test holds it against the ladder itself."""
+
+LADDER_WORDS: Final = {
+    "the worklist": frozenset[Role](),
+    "primary on call": frozenset({Role.PRIMARY}),
+    "primary again, every channel": frozenset({Role.PRIMARY}),
+    "backup": frozenset({Role.BACKUP}),
+    "physician on call": frozenset({Role.PHYSICIAN}),
+    "site lead": frozenset({Role.SITE_LEAD}),
+    "site lead and everyone": frozenset(Role),
+}
+"""Whom the words of `STEPS` mean."""
 
 RESOLUTIONS: Final = {
     "refilled": "Reservoir refilled",

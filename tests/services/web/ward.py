@@ -38,7 +38,8 @@ class Ward:
         hashed = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
         team = (("nora", "Nora Night", Role.PRIMARY), ("ben", "Ben Backup", Role.BACKUP), ("ed", "Old Ed", None))
         await self.ground.owner.executemany(
-            "INSERT INTO person (person_id, display_name, ladder_role, password_hash, email) VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO person (person_id, display_name, ladder_role, password_hash, email)"
+            " VALUES ($1, $2, $3, $4, $5)",
             [(name, shown, role, hashed, f"{name}@ward.test") for name, shown, role in team],
         )
         await people.disable(self.ground.store.pool, "ed", datetime.now(UTC))
