@@ -392,30 +392,19 @@ def emulate(
     It reports to the stack that runs here, or to PUMPWATCH_EMULATOR_INGEST_URL as PUMPWATCH_EMULATOR_GATEWAY_ID with
     PUMPWATCH_EMULATOR_GATEWAY_TOKEN.
     """
-    url, gateway_id, token = _ingest()
-    try:
-        plan = LoadPlan(
-            url=url,
-            gateway_id=gateway_id,
-            token=token,
-            name=name or f"load-{_now():%Y%m%d%H%M%S}",
-            pumps=pumps,
-            rate=rate,
-            batch=batch,
-            seconds=seconds,
-            alarm_share=alarm_share,
-            old=old,
-            ledger=ledger,
-        )
-    except ValueError as error:
-        _fail(str(error), UNUSABLE)
-    if profile_file is not None:
-        print(f"{write_profiles(plan, profile_file)} profiles")
-        return
+    plan = _plan(pumps=pumps, rate=rate, batch=batch, seconds=seconds, alarm_share=alarm_share, old=old)
     summary = asyncio.run(_emulate(plan))
     print(
         json.dumps(summary, indent=2) if as_json else "\n".join(f"{key:20} {value}" for key, value in summary.items())
     )
+
+
+def _plan(**figures: Any) -> LoadPlan:
+    url, gateway_id, token = _ingest()
+    try:
+        return LoadPlan(url=url, gateway_id=gateway_id, token=token, name=f"load-{_now():%Y%m%d%H%M%S}", **figures)
+    except ValueError as error:
+        _fail(str(error), UNUSABLE)
 
 
 async def _emulate(plan: LoadPlan) -> dict[str, float]:
