@@ -65,7 +65,16 @@ def _origin(error: BaseException) -> list[str]:
 
 
 async def main(settings: Settings) -> None:
-    """Run until SIGTERM or SIGINT."""
+    """Run until SIGTERM or SIGINT, also while still starting; what is under way ends first."""
+    work, stopped = asyncio.create_task(_work(settings)), asyncio.create_task(until_stopped())
+    await asyncio.wait((work, stopped), return_when=asyncio.FIRST_COMPLETED)
+    work.cancel()
+    stopped.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await work
+
+
+async def _work(settings: Settings) -> None:
     rules = rulebook.load(settings.rules)
     metrics = Metrics()
     async with contextlib.AsyncExitStack() as stack:
@@ -92,6 +101,8 @@ async def _serve(
     rules: Any,
     metrics: Metrics,
 ) -> None:
+    joined = asyncio.Event()
+
     async def log_ends(numbers: Sequence[int]) -> Mapping[int, int]:
         ends = await app.consumer.highwaters(*(TP(worker.topic, number) for number in numbers))
         return {tp.partition: end for tp, end in ends.items()}
@@ -100,7 +111,7 @@ async def _serve(
         return await hearing_of_service(store.pool, moment)
 
     async def ready() -> str | None:
-        if not app.started or app.rebalancing:
+        if not joined.is_set() or app.rebalancing:
             return "partitions are not assigned yet"
         await store.pool.execute("SELECT 1")
         return progress.stopped()
@@ -123,7 +134,8 @@ async def _serve(
         keep_up(store, metrics, now),
     )
     async with operations, _running(app, worker), background:
-        await _until_stopped_or_broken(app)
+        joined.set()
+        await _until_broken(app)
 
 
 @contextlib.asynccontextmanager
@@ -164,17 +176,9 @@ def _must_not_end(task: asyncio.Task[None]) -> None:
         fatal("a background task ended", task.exception())
 
 
-async def _until_stopped_or_broken(app: faust.App) -> None:
-    signalled = asyncio.create_task(until_stopped())
-    broken = asyncio.create_task(app.wait_until_stopped())
-    try:
-        await asyncio.wait((signalled, broken), return_when=asyncio.FIRST_COMPLETED)
-        if broken.done() and not signalled.done():
-            fatal("the stream processor stopped by itself", app.crash_reason)
-    finally:
-        signalled.cancel()
-        broken.cancel()
-        await asyncio.gather(signalled, broken, return_exceptions=True)
+async def _until_broken(app: faust.App) -> NoReturn:
+    await app.wait_until_stopped()
+    fatal("the stream processor stopped by itself", app.crash_reason)
 
 
 async def _patiently(connect: Any, *args: Any, **kwargs: Any) -> Any:

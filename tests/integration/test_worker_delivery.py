@@ -1,0 +1,428 @@
+"""Telemetry records take effect exactly once: real Kafka, real PostgreSQL, and worker processes that are killed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import httpx
+import pytest
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
+from aiokafka.structs import OffsetAndMetadata
+
+from streams import rulebook, topics
+from streams.domain.telemetry import Motor, Received, Report
+from streams.settings import RULES
+from streams.store import Store
+from streams.topics import encode_batch, partition_of
+from tests.stack import Service, Stack, eventually
+
+PARTITIONS = 24
+RULEBOOK = rulebook.load(RULES)
+NUL = "bad\0"
+
+
+@dataclass
+class Feed:
+    """Writes telemetry records of a test and knows what must be stored in the end."""
+
+    stack: Stack
+    producer: AIOKafkaProducer
+    pool: asyncpg.Pool
+    sent: set[tuple[str, int]] = field(default_factory=set)
+    next_seq: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def topic(self) -> str:
+        """The telemetry topic's name on the broker."""
+        return self.stack.topic_prefix + topics.TELEMETRY.name
+
+    def report(self, pump_id: str, **fields: Any) -> Received:
+        """The pump's next report, heard just now."""
+        seq = self.next_seq.get(pump_id, 0)
+        self.next_seq[pump_id] = seq + 1
+        now = datetime.now(UTC)
+        at = now - timedelta(minutes=10) + timedelta(seconds=seq)
+        said = {"motor": Motor.RUNNING, "alarms": (), **fields}
+        return Received(
+            report=Report(
+                schema_version=1,
+                pump_id=pump_id,
+                boot_id=1,
+                seq=seq,
+                event_time=at,
+                gateway_id="G",
+                gateway_time=at,
+                **said,
+            ),
+            received_at=now,
+        )
+
+    async def send(self, *reports: Received, lost: Iterable[Received] = ()) -> None:
+        """One record for these reports of one partition; ``lost`` are not expected to be stored."""
+        partition = partition_of(reports[0].report.pump_id, PARTITIONS)
+        await self.send_raw(partition, encode_batch(reports))
+        unexpected = {one.report.seq for one in lost}
+        self.sent.update((one.report.pump_id, one.report.seq) for one in reports if one.report.seq not in unexpected)
+
+    async def send_raw(self, partition: int, value: bytes) -> None:
+        """Any bytes as a telemetry record."""
+        await self.producer.send_and_wait(self.topic, value, partition=partition)
+
+    async def spread(self, rounds: int, pumps: int = 30) -> None:
+        """So many rounds of one small record per pump, over all partitions."""
+        for _ in range(rounds):
+            for number in range(pumps):
+                await self.send(self.report(f"P-{number}"))
+
+    async def settled(self, timeout: float = 30.0) -> None:
+        """Wait until everything sent is stored, and check that it took effect once."""
+
+        async def complete() -> bool:
+            return await self.stored() >= self.sent
+
+        await eventually(complete, timeout=timeout, what="every report stored")
+        await self.check()
+
+    async def stored(self) -> set[tuple[str, int]]:
+        """Pump and sequence number of every stored reading."""
+        return {(row["pump_id"], row["seq"]) for row in await self.pool.fetch("SELECT pump_id, seq FROM reading")}
+
+    async def check(self) -> None:
+        """Exactly the sent reports are stored, and every pump's own books agree with its history."""
+        rows = await self.pool.fetch("SELECT pump_id, seq FROM reading")
+        assert len(rows) == len(self.sent)
+        assert {(row["pump_id"], row["seq"]) for row in rows} == self.sent
+
+    async def dead_letters(self, count: int) -> list[Any]:
+        """So many records of the dead letter topic."""
+        consumer = AIOKafkaConsumer(
+            self.stack.topic_prefix + topics.DEAD_LETTERS.name,
+            bootstrap_servers=self.stack.kafka,
+            auto_offset_reset="earliest",
+            enable_auto_commit=False,
+        )
+        await consumer.start()
+        try:
+            async with asyncio.timeout(20):
+                return [await consumer.getone() for _ in range(count)]
+        finally:
+            await consumer.stop()
+
+
+@pytest.fixture
+async def feed(stack: Stack) -> AsyncIterator[Feed]:
+    """Telemetry into the stack, and a look at its rows as the superuser."""
+    producer = AIOKafkaProducer(bootstrap_servers=stack.kafka, acks="all")
+    await producer.start()
+    pool = await asyncpg.create_pool(stack.database.admin, min_size=1, max_size=2)
+    yield Feed(stack, producer, pool)
+    await pool.close()
+    await producer.stop()
+
+
+async def commit_ahead(feed: Feed, group: str) -> None:
+    """Move the group's committed offsets to the end of the log, past everything unread."""
+    consumer = AIOKafkaConsumer(bootstrap_servers=feed.stack.kafka, group_id=group, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        tps = [TopicPartition(feed.topic, number) for number in range(PARTITIONS)]
+        consumer.assign(tps)
+        ends = await consumer.end_offsets(tps)
+        await consumer.commit({tp: OffsetAndMetadata(end + 1_000, "") for tp, end in ends.items()})
+    finally:
+        await consumer.stop()
+
+
+async def test_kafkas_committed_offset_decides_nothing(feed: Feed, stack: Stack) -> None:
+    """Moved past records that nobody read, with the worker killed twice: each record takes effect exactly once."""
+    group = stack.topic_prefix + "pumpwatch-streams"
+    await feed.spread(2)
+    await commit_ahead(feed, group)
+
+    worker = await stack.service("worker", {"PUMPWATCH_WORKER_SESSION_SECONDS": "6"}).start()
+    await feed.settled()
+    for _ in range(2):
+        await feed.spread(3)
+        worker.kill()
+        await feed.spread(1)
+        await eventually(lambda: group_is_empty(stack.kafka, group), what="the broker noticing the death")
+        await commit_ahead(feed, group)
+        await worker.start(ready=False)
+    await feed.settled()
+
+
+async def group_is_empty(bootstrap: str, group: str) -> bool:
+    """Whether the broker knows no member of the consumer group any more."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        [answer] = await admin.describe_consumer_groups([group])
+        return bool(answer.groups[0][2] in ("Empty", "Dead"))
+    finally:
+        await admin.close()
+
+
+async def test_a_stopped_worker_goes_on_where_it_was(feed: Feed, stack: Stack) -> None:
+    """SIGTERM: what is under way ends, the exit code is 0, and the next start goes on."""
+    worker = await stack.service("worker").start()
+    await feed.spread(2)
+
+    code = await worker.stop()
+    await feed.spread(1)
+    await worker.start()
+    await feed.settled()
+
+    assert code == 0
+
+
+async def test_a_killed_worker_is_taken_over_by_the_other(feed: Feed, stack: Stack) -> None:
+    """Two workers share the partitions; when one is killed the other applies everything within the session timeout."""
+    first, second = stack.service("worker-1"), stack.service("worker-2")
+    await asyncio.gather(first.start(), second.start())
+    await feed.spread(2)
+    await feed.settled()
+
+    first.kill()
+    await feed.spread(2)
+    # 10 s until the broker misses it, and time to move the partitions on a busy machine.
+    await feed.settled(timeout=30)
+
+    assert await partitions_of(second) == PARTITIONS
+
+
+async def partitions_of(worker: Service) -> int:
+    """How many partitions a worker says that it works on."""
+    return int(await metric(worker, "pumpwatch_partitions_assigned"))
+
+
+async def metric(worker: Service, name: str) -> float:
+    """A metric's value; 0 where it was never counted."""
+    lines = (line.rsplit(" ", 1) for line in (await worker.metrics()).splitlines() if not line.startswith("#"))
+    return next((float(value) for sample, value in lines if sample == name), 0.0)
+
+
+async def test_a_zombie_writes_nothing(feed: Feed, stack: Stack) -> None:
+    """Stopped past its session, taken over, and woken again: what it still holds in memory takes no effect twice."""
+    quick = {"PUMPWATCH_WORKER_SESSION_SECONDS": "6"}
+    zombie = await stack.service("worker-1", quick).start()
+    await feed.spread(2)
+    await feed.settled()
+
+    zombie.pause()
+    await feed.spread(1)
+    other = stack.service("worker-2", quick)
+    await other.start(ready=False)
+    await feed.settled(timeout=40)
+    zombie.resume()
+    await feed.spread(3)
+    await feed.settled(timeout=40)
+
+    assert zombie.child.running
+    assert other.child.running
+
+
+async def test_rebalances_under_load_lose_and_repeat_nothing(feed: Feed, stack: Stack) -> None:
+    """Workers come and go while records flow."""
+    first = await stack.service("worker-1").start()
+    flowing = asyncio.create_task(feed.spread(40))
+    second = await stack.service("worker-2").start()
+    await first.stop()
+    await first.start()
+    await second.stop()
+    await flowing
+
+    await feed.settled(timeout=40)
+
+
+async def test_a_poison_report_is_isolated_and_kept(feed: Feed, stack: Stack) -> None:
+    """PostgreSQL stores no NUL: the report goes to the dead letters with its origin, everything else is stored."""
+    good = [feed.report("P-1") for _ in range(20)]
+    bad = feed.report("P-1", program_checksum=NUL)
+    later = [feed.report("P-1") for _ in range(20)]
+    await feed.send(*good, bad, *later, lost=[bad])
+    await stack.service("worker").start()
+
+    await feed.settled()
+
+    [letter] = await feed.dead_letters(1)
+    headers = {name: value.decode() for name, value in letter.headers}
+    assert letter.value == encode_batch((bad,))
+    assert (headers["reason"], headers["origin_topic"]) == ("refused", feed.topic)
+    assert (headers["origin_offset"], headers["origin_index"]) == ("0", "20")
+    assert int(headers["origin_partition"]) == partition_of("P-1", PARTITIONS)
+    assert "P-1" not in json.dumps(headers)
+
+
+async def test_records_that_cannot_be_used_are_kept_whole(feed: Feed, stack: Stack) -> None:
+    """Random bytes, and a batch that mixes partitions; what comes after them is applied."""
+    partition = partition_of("P-1", PARTITIONS)
+    stranger = next(f"Q-{n}" for n in range(99) if partition_of(f"Q-{n}", PARTITIONS) != partition)
+    mixed = encode_batch((feed.report("P-1"), feed.report(stranger)))
+    await feed.send_raw(partition, b"\x93\xff\x00")
+    await feed.send_raw(partition, mixed)
+    await feed.send(feed.report("P-1"))
+    worker = await stack.service("worker").start()
+
+    await feed.settled()
+
+    letters = await feed.dead_letters(2)
+    reasons = {dict(letter.headers)["reason"]: letter.value for letter in letters}
+    assert reasons == {b"undecodable": b"\x93\xff\x00", b"wrong_partition": mixed}
+    assert await metric(worker, 'pumpwatch_dead_letter_total{reason="undecodable"}') == 1
+
+
+async def test_too_many_dead_letters_stop_the_partition_across_restarts(feed: Feed, stack: Stack) -> None:
+    """The worker is unready and its lag grows, while other partitions go on; a restart changes nothing."""
+    partition = partition_of("P-1", PARTITIONS)
+    other = next(f"Q-{n}" for n in range(99) if partition_of(f"Q-{n}", PARTITIONS) != partition)
+    worker = await stack.service("worker", {"PUMPWATCH_WORKER_DEAD_LETTERS_IN_A_ROW": "3"}).start()
+    for _ in range(5):
+        await feed.send_raw(partition, b"junk")
+    await unready(worker, f"partitions stopped: {partition} (dead_letters)")
+
+    await worker.stop()
+    await worker.start(ready=False)
+    await unready(worker, f"partitions stopped: {partition} (dead_letters)")
+    await feed.send(feed.report(other))
+    await feed.settled()
+
+    assert len(await feed.dead_letters(3)) == 3
+    assert await feed.pool.fetchval("SELECT next_offset FROM consumed WHERE partition = $1", partition) == 3
+
+
+async def unready(worker: Service, reason: str) -> None:
+    """Wait until the worker says why it is not ready."""
+    async with httpx.AsyncClient(base_url=await worker.url(), timeout=10, trust_env=False) as client:
+
+        async def says() -> bool:
+            answer = await client.get("/readyz")
+            return answer.status_code == 503 and answer.text == reason
+
+        await eventually(says, what=f"/readyz answering {reason!r}")
+
+
+async def test_records_deleted_unread_are_not_passed_over(feed: Feed, stack: Stack) -> None:
+    """The broker deleted what comes next: the partition is refused, and says so."""
+    partition = partition_of("P-1", PARTITIONS)
+    worker = await stack.service("worker").start()
+    await feed.send(feed.report("P-1"))
+    await feed.settled()
+    await worker.stop()
+    for _ in range(3):
+        await feed.send_raw(partition, encode_batch((feed.report("P-1"),)))
+    admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka)
+    await admin.start()
+    await admin.delete_records({TopicPartition(feed.topic, partition): RecordsToDelete(before_offset=3)})
+    await admin.close()
+
+    await worker.start(ready=False)
+    await unready(worker, f"partitions stopped: {partition} (log_start)")
+
+    await feed.check()
+
+
+async def test_a_lost_database_connection_loses_nothing(feed: Feed, stack: Stack) -> None:
+    """Every backend is terminated again and again while records flow."""
+    worker = await stack.service("worker").start()
+    flowing = asyncio.create_task(feed.spread(10))
+    for _ in range(5):
+        await feed.pool.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE usename = 'pumpwatch_app' AND datname = current_database()"
+        )
+        await feed.spread(1)
+    await flowing
+
+    await feed.settled()
+
+    assert worker.child.running
+
+
+async def test_a_resolved_alert_on_the_page_is_noticed(feed: Feed, stack: Stack, database: Any) -> None:
+    """A person closes an alert between two batches: the worker's memory is stale, and the next batch builds on it."""
+    worker = await stack.service("worker").start()
+    await feed.send(*(feed.report("P-1", reservoir_estimated_ml=1.0) for _ in range(3)))
+    await feed.settled()
+    alert_id: UUID = await eventually(
+        lambda: feed.pool.fetchval("SELECT alert_id FROM alert WHERE rule_id = 'RSV-01'"), what="the alert"
+    )
+    store = await Store.open(database.app)
+    refused = await store.resolve(alert_id, "dr.day", "refilled by hand", datetime.now(UTC), RULEBOOK)
+    await store.close()
+
+    await feed.send(feed.report("P-1", reservoir_estimated_ml=18.0))
+    await feed.settled()
+
+    kinds = await feed.pool.fetch("SELECT kind, actor FROM alert_event WHERE alert_id = $1", alert_id)
+    assert refused is None
+    assert [row["kind"] for row in kinds].count("resolved") == 1
+    assert await metric(worker, 'pumpwatch_transaction_failures_total{reason="stale"}') == 1
+
+
+async def test_silence_is_told_once_whatever_restarts(feed: Feed, stack: Stack) -> None:
+    """Two workers tick, one is killed: one alert, opened once."""
+    async with ingest_beating(feed):
+        first, second = stack.service("worker-1"), stack.service("worker-2")
+        await asyncio.gather(first.start(), second.start())
+        old = feed.report("P-1")
+        long_ago = datetime.now(UTC) - timedelta(hours=2)
+        await feed.pool.execute("UPDATE service_heartbeat SET resumed_at = $1", long_ago)
+        await feed.send(
+            Received(report=old.report, received_at=datetime.now(UTC) - timedelta(minutes=50)),
+        )
+        await eventually(
+            lambda: feed.pool.fetchval("SELECT count(*) FROM alert_event WHERE kind = 'opened'"), what="the alert"
+        )
+
+        first.kill()
+        await second.stop()
+        await second.start()
+        await feed.spread(1, pumps=10)
+        await feed.settled()
+
+    opened = await feed.pool.fetch(
+        "SELECT alert.rule_id FROM alert_event JOIN alert USING (alert_id) WHERE kind = 'opened' "
+        "AND alert.pump_id = 'P-1'"
+    )
+    assert sorted({row["rule_id"] for row in opened}) == sorted(row["rule_id"] for row in opened)
+    assert "COM-01" in {row["rule_id"] for row in opened}
+
+
+@asynccontextmanager
+async def ingest_beating(feed: Feed) -> AsyncIterator[None]:
+    """An ingest that has been there all along, as its heartbeat says."""
+    await feed.pool.execute(
+        "INSERT INTO service_heartbeat VALUES ('ingest', 'test', now() + interval '1 hour', now() - interval '2 hours')"
+    )
+    yield
+
+
+async def test_only_the_operations_port_listens(feed: Feed, stack: Stack) -> None:
+    """Faust's own web server, open to everybody by default, is not there; /livez and /metrics are."""
+    worker = await stack.service("worker").start()
+    address = await worker.url()
+
+    listening = _listening_ports(worker.child.pid or 0)
+
+    assert listening == {int(address.rsplit(":", 1)[1])}
+    assert await metric(worker, "pumpwatch_partitions_assigned") == PARTITIONS
+
+
+def _listening_ports(pid: int) -> set[int]:
+    """TCP ports on which a process listens, from the kernel's tables."""
+    from pathlib import Path
+
+    folder = Path(f"/proc/{pid}")
+    targets = {str(link.readlink()) for link in (folder / "fd").iterdir()}
+    inodes = {target[8:-1] for target in targets if target.startswith("socket:[")}
+    rows = [line.split() for name in ("tcp", "tcp6") for line in (folder / "net" / name).read_text().splitlines()[1:]]
+    return {int(row[1].rsplit(":", 1)[1], 16) for row in rows if row[3] == "0A" and row[9] in inodes}
