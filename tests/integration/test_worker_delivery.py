@@ -6,8 +6,9 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -373,12 +374,11 @@ async def test_silence_is_told_once_whatever_restarts(feed: Feed, stack: Stack) 
     async with ingest_beating(feed):
         first, second = stack.service("worker-1"), stack.service("worker-2")
         await asyncio.gather(first.start(), second.start())
-        old = feed.report("P-1")
+        hour_ago = datetime.now(UTC) - timedelta(minutes=50)
+        old = replace(feed.report("P-1").report, event_time=hour_ago, gateway_time=hour_ago)
         long_ago = datetime.now(UTC) - timedelta(hours=2)
         await feed.pool.execute("UPDATE service_heartbeat SET resumed_at = $1", long_ago)
-        await feed.send(
-            Received(report=old.report, received_at=datetime.now(UTC) - timedelta(minutes=50)),
-        )
+        await feed.send(Received(report=old, received_at=hour_ago))
         await eventually(
             lambda: feed.pool.fetchval("SELECT count(*) FROM alert_event WHERE kind = 'opened'"), what="the alert"
         )
@@ -419,8 +419,6 @@ async def test_only_the_operations_port_listens(feed: Feed, stack: Stack) -> Non
 
 def _listening_ports(pid: int) -> set[int]:
     """TCP ports on which a process listens, from the kernel's tables."""
-    from pathlib import Path
-
     folder = Path(f"/proc/{pid}")
     targets = {str(link.readlink()) for link in (folder / "fd").iterdir()}
     inodes = {target[8:-1] for target in targets if target.startswith("socket:[")}
