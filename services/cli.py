@@ -392,17 +392,20 @@ def emulate(
     It reports to the stack that runs here, or to PUMPWATCH_EMULATOR_INGEST_URL as PUMPWATCH_EMULATOR_GATEWAY_ID with
     PUMPWATCH_EMULATOR_GATEWAY_TOKEN.
     """
-    plan = _plan(pumps=pumps, rate=rate, batch=batch, seconds=seconds, alarm_share=alarm_share, old=old)
+    figures = {"pumps": pumps, "rate": rate, "batch": batch, "seconds": seconds, "alarm_share": alarm_share}
+    plan = _plan(name or f"load-{_now():%Y%m%d%H%M%S}", old=old, ledger=ledger, **figures)
+    if profile_file is not None:
+        print(f"{write_profiles(plan, profile_file)} profiles")
+        return
     summary = asyncio.run(_emulate(plan))
-    print(
-        json.dumps(summary, indent=2) if as_json else "\n".join(f"{key:20} {value}" for key, value in summary.items())
-    )
+    text = "\n".join(f"{key:20} {value}" for key, value in summary.items())
+    print(json.dumps(summary, indent=2) if as_json else text)
 
 
-def _plan(**figures: Any) -> LoadPlan:
+def _plan(name: str, **figures: Any) -> LoadPlan:
     url, gateway_id, token = _ingest()
     try:
-        return LoadPlan(url=url, gateway_id=gateway_id, token=token, name=f"load-{_now():%Y%m%d%H%M%S}", **figures)
+        return LoadPlan(url=url, gateway_id=gateway_id, token=token, name=name, **figures)
     except ValueError as error:
         _fail(str(error), UNUSABLE)
 
