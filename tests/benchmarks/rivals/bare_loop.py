@@ -1,8 +1,8 @@
 """The ceiling: aiokafka and asyncpg alone store history and offsets in one transaction; no rules, no state, no alerts.
 
 It decodes without validation into the same types and stores the same rows, up to 5,000 reports at a time, by the
-store's ``INSERT ... ON CONFLICT DO NOTHING``, while aiokafka fetches ahead. With ``copy`` set it tries COPY first, which
-is quicker and fails where a row is there already; with ``batches`` it reads the worker's natural form.
+store's ``INSERT ... ON CONFLICT DO NOTHING``, while aiokafka fetches ahead. With ``copy`` set it tries COPY first,
+which is quicker and fails where a row is there already; with ``batches`` it reads the worker's natural form.
 """
 
 from __future__ import annotations
