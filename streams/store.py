@@ -45,12 +45,13 @@ __all__ = [
 
 KEEP_DAYS: Final = 400
 """How long readings are kept; reports older than that are not accepted either."""
-FEW_READINGS: Final = 48
+FEW_READINGS: Final = 128
 """Up to so many go into the one statement; COPY's further round trips pay off above (measured)."""
 CONFIRMED: Final = "confirmed_by_person"
 """The reason of a confirmation in history."""
 CONNECT_SECONDS: Final = 10.0
 STATEMENT_SECONDS: Final = 20.0
+MAINTENANCE_SECONDS: Final = 300.0
 
 _SERVER_SETTINGS: Final = {
     "application_name": "pumpwatch",
@@ -392,9 +393,13 @@ async def maintain(pool: asyncpg.Pool[Any], now: datetime, keep_days: int = KEEP
         now: Service time; nothing that is younger by the database's own clock is dropped.
         keep_days: At least 30.
     """
-    done = await pool.fetch("SELECT made, dropped FROM maintain_readings($1, $2)", now, keep_days)
-    strays = await pool.fetchval("SELECT stray_readings()")
-    return Maintained(done[0]["made"], done[0]["dropped"], strays)
+    async with pool.acquire(timeout=CONNECT_SECONDS) as connection, connection.transaction():
+        await connection.execute(f"SET LOCAL statement_timeout = '{MAINTENANCE_SECONDS:g}s'")
+        [done] = await connection.fetch(
+            "SELECT made, dropped FROM maintain_readings($1, $2)", now, keep_days, timeout=MAINTENANCE_SECONDS
+        )
+        strays = await connection.fetchval("SELECT stray_readings()")
+    return Maintained(done["made"], done["dropped"], strays)
 
 
 def _stored_world(pump_id: str, row: Mapping[str, Any] | None, profiles: ProfileHistory) -> StoredWorld:

@@ -25,8 +25,13 @@ BEGIN
     LOOP
         CONTINUE WHEN to_regclass(format('public.reading_%s', to_char(week, 'YYYYMMDD'))) IS NOT NULL;
         CONTINUE WHEN week + interval '7 days' <= oldest;
-        -- Made apart and then attached: attaching lets others go on writing to the other weeks.
+        -- Made apart and then attached: attaching lets others go on writing to the other weeks. Readings that came
+        -- before their week was made wait in the default partition, and would keep the week out.
+        LOCK TABLE public.reading_default IN ACCESS EXCLUSIVE MODE;
         EXECUTE format('CREATE TABLE public.reading_%s (LIKE public.reading INCLUDING ALL)', to_char(week, 'YYYYMMDD'));
+        EXECUTE format(
+            'WITH moved AS (DELETE FROM public.reading_default WHERE event_time >= %L AND event_time < %L RETURNING *) '
+            'INSERT INTO public.reading_%s SELECT * FROM moved', week, week + interval '7 days', to_char(week, 'YYYYMMDD'));
         EXECUTE format('ALTER TABLE public.reading ATTACH PARTITION public.reading_%s FOR VALUES FROM (%L) TO (%L)',
                        to_char(week, 'YYYYMMDD'), week, week + interval '7 days');
         made := made + 1;

@@ -20,7 +20,7 @@ from streams.store import Claim, Fenced, Quarantined, ResolveRefused, StaleWorld
 from tests.integration.ground import NOON, RULEBOOK, TOPIC, Ground, ground_in, heard, minutes
 from tests.stack import Database, eventually
 
-MANY = 120
+MANY = 200
 
 
 @pytest.fixture
@@ -221,7 +221,7 @@ async def test_a_transaction_that_is_cut_leaves_nothing(ground: Ground) -> None:
     await ground.store.apply(ground.claim, work, NOON)
 
     assert await ground.count("reading") == MANY
-    assert [row["kind"] for row in await ground.rows("SELECT kind FROM alert_event")] == ["opened"]
+    assert await ground.count("alert_event") == sum(len(change.events) for change in work.changes) > 0
 
 
 async def test_fingerprints_tell_what_is_stored(ground: Ground) -> None:

@@ -120,3 +120,15 @@ async def test_readings_outside_every_week_are_kept_and_counted(ground: Ground) 
     assert (await maintain(ground.store.pool, NOW)).strays == 1
     await ground.store.maintain(NOW)
     assert await ground.count("reading") == 1
+
+
+async def test_readings_that_came_before_their_week_move_into_it(ground: Ground) -> None:
+    """So that maintenance which stood still for weeks can go on."""
+    await ground.store.apply(None, Work(readings=[heard(event_time=NOW + 30 * DAY)]), NOW)
+    assert await ground.count("reading_default") == 1
+
+    done = await maintain(ground.store.pool, NOW + 21 * DAY)
+
+    assert (done.made, done.strays) == (3, 0)
+    assert await ground.rows("SELECT event_time FROM reading") == [{"event_time": NOW + 30 * DAY}]
+    assert await ground.count("reading_default") == 0
