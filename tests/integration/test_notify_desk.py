@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+import asyncpg
 import pytest
 
 from services.notify.auditor import is_overdue
@@ -317,6 +318,47 @@ async def test_a_confirmation_by_a_clock_that_is_behind_still_counts(care: Care)
     await desk.work()
 
     assert await care.pool.fetchval("SELECT ended_reason FROM ladder WHERE alert_id = $1", alert_id) == "confirmed"
+
+
+async def test_an_outcome_is_recorded_although_the_database_was_away(care: Care, database: Database) -> None:
+    """Between sending and recording the database lets nobody in: it is asked again until it does."""
+    sent = asyncio.Event()
+    desk = Desk(care, PlayedChannel(lambda *_: sent), notify_send_timeout_seconds=5, notify_lease_seconds=10)
+    alert_id = await care.open()
+    await desk.intake.take_news()
+    await desk.delivery.send_due()
+    admin = await asyncpg.connect(database.admin)
+    try:
+        name = await admin.fetchval("SELECT quote_ident(current_database())")
+        await admin.execute(f"ALTER DATABASE {name} CONNECTION LIMIT 0")
+        await admin.fetch(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'pumpwatch_app' AND datname = current_database()"
+        )
+        sent.set()
+        finishing = asyncio.create_task(desk.delivery.finish())
+        await asyncio.wait((finishing,), timeout=0.2)
+        await admin.execute(f"ALTER DATABASE {name} CONNECTION LIMIT -1")
+        await finishing
+    finally:
+        await admin.close()
+
+    assert await care.states(alert_id) == [(0, "ada", "email", "sent")]
+    assert len(desk.email.sent) == 1
+
+
+async def test_a_stop_in_the_middle_of_a_claim_leaves_nothing_unsent(care: Care) -> None:
+    """Whoever is told to stop while it claims still sends what it claimed."""
+    desk = Desk(care)
+    alert_id = await care.open()
+    await desk.intake.take_news()
+
+    sending = asyncio.create_task(desk.delivery.send_due())
+    await asyncio.sleep(0)
+    sending.cancel()
+    await asyncio.wait((sending,))
+    await desk.delivery.finish()
+
+    assert await care.states(alert_id) == [(0, "ada", "email", "sent")]
 
 
 async def test_latency_is_counted_once_per_alert_from_the_report(care: Care) -> None:

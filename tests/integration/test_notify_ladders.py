@@ -7,9 +7,12 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 import pytest
+import standardwebhooks
 
+from services.standalone.child import free_port
 from streams.domain.alert import AlertEventKind, Priority
 from tests.services.notify.care import CANARIES, QUICK, Care, Mails, MailServer, care_of, mailbox_of
+from tests.services.notify.notices import SECRET
 from tests.stack import Database, Stack, eventually
 
 DRILL = {**QUICK, "PUMPWATCH_NOTIFY_LADDER_PACE": "0.000125"}
@@ -179,3 +182,48 @@ async def test_a_notifier_whose_connections_are_cut_comes_back(
     await care.until_states(alert_id, (0, "ada", "email", "sent"))
     await notify.ready()
     assert len(await mails.until(1)) == 1
+
+
+async def test_a_dead_mail_server_leaves_the_second_channel_and_the_next_person(
+    stack: Stack, care: Care, mails: Mails
+) -> None:
+    """Two tries by mail, then both channels of the primary at once; the webhook is signed and says little."""
+    await care.pool.execute(
+        "UPDATE person SET webhook_url = $1, webhook_secret = $2 WHERE person_id = 'ada'",
+        f"{mails.url}/webhook",
+        SECRET,
+    )
+    env = {
+        **QUICK,
+        "PUMPWATCH_NOTIFY_SMTP_PORT": str(free_port()),
+        "PUMPWATCH_NOTIFY_WEBHOOK_HOSTS": "127.0.0.1",
+        "PUMPWATCH_NOTIFY_ATTEMPTS": "2",
+    }
+    notify = await stack.service("notify", env).start()
+
+    alert_id = await care.open()
+
+    await care.until_states(
+        alert_id, (0, "ada", "email", "failed"), (1, "ada", "email", "failed"), (1, "ada", "webhook", "sent")
+    )
+    (hook,) = await mails.until(1)
+    checked = standardwebhooks.Webhook(SECRET).verify(hook["text"], hook["headers"])
+    assert checked["data"]["alert_id"] == str(alert_id)
+    said = [str(hook), await notify.metrics(), str(notify.log)]
+    # The path of a webhook is often a secret, so no log has it.
+    assert "/webhook" not in said[2]
+    assert not [canary for canary in (*CANARIES, SECRET) for text in said if canary in text]
+
+
+async def test_a_mail_server_that_comes_back_gets_the_page(stack: Stack, care: Care) -> None:
+    """Refused for now twice, taken the third time: no repeat, since the server said that it had not taken it."""
+    async with MailServer(data=lambda number: "451 later" if number < 3 else "250 OK") as server:
+        stack.env["PUMPWATCH_NOTIFY_SMTP_PORT"] = str(server.port)
+        await stack.service("notify", QUICK).start()
+        alert_id = await care.open(Priority.MEDIUM)
+
+        await care.until_states(alert_id, (0, "", "worklist", "sent"), (0, "ada", "email", "sent"))
+
+    assert len(server.taken) == 3
+    assert len(set(server.message_ids())) == 1
+    assert not [subject for subject in server.subjects() if "possible repeat" in subject]
