@@ -23,7 +23,7 @@ from services.ingest.feeder import Feeder
 from services.ingest.kafka_edge import KafkaEdge
 from services.ingest.metrics import Failure, Metrics
 from services.ingest.publisher import KafkaPublisher
-from services.ingest.server import HttpServer
+from services.ingest.server import Bounds, HttpServer
 from services.ingest.settings import Settings
 from services.ingest.tokens import UNREACHABLE, KnownGateways, Tokens
 from services.ingest.unpacking import Caps
@@ -109,13 +109,8 @@ async def _serve(
         live=lambda: None,
         ready=ready,
     )
-    server = HttpServer(
-        edge.app(),
-        listener,
-        connections=settings.ingest_connections,
-        head_seconds=settings.ingest_header_seconds,
-        metrics=metrics,
-    )
+    bounds = Bounds(settings.ingest_connections, settings.ingest_header_seconds, settings.ingest_body_seconds)
+    server = HttpServer(edge.app(), listener, bounds, metrics)
     async with operations, server, asyncio.TaskGroup() as tasks:
         works = (
             tokens.keep_fresh(),

@@ -153,10 +153,6 @@ class Problem:
             headers["www-authenticate"] = 'Bearer realm="pumpwatch"'
         if self.status is HTTPStatus.METHOD_NOT_ALLOWED:
             headers["allow"] = "POST"
-        if self.kind in _UNREAD_BODY:
+        if self.kind is Kind.SLOW_BODY:
             headers["connection"] = "close"
         return Response(msgspec.json.encode(self.document()), self.status, headers, MEDIA_TYPE)
-
-
-_UNREAD_BODY: Final = frozenset({Kind.BODY_TOO_LARGE, Kind.UNPACKED_TOO_LARGE, Kind.SLOW_BODY})
-"""The rest of these bodies is not worth reading only to keep the connection."""

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Generator
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, Self
 
@@ -19,48 +20,67 @@ from streams.operations import url_of
 
 GRACE_SECONDS: Final = 10
 KEEP_ALIVE_SECONDS: Final = 75
+ANSWER_SECONDS: Final = 2.0
+"""Beyond the edge's own patience with a body, so that its answer comes first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """Connections at once, and seconds that a request's head and then its body may take."""
+
+    connections: int
+    head_seconds: float
+    body_seconds: float
 
 
 class _Connection(HttpToolsProtocol):
-    """A connection that is closed when it is one too many, or does not finish a request's head in time."""
+    """A connection that is closed when it is one too many, or when a request's head or body does not end in time.
 
-    def __init__(self, *args: Any, most: int, head_seconds: float, metrics: Metrics, **kwargs: Any) -> None:
+    A body that was answered before its end, because it is too large or nobody may send it, is read and thrown away: a
+    connection closed at once would take the answer with it. The deadline bounds that too.
+    """
+
+    def __init__(self, *args: Any, bounds: Bounds, metrics: Metrics, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._most, self._head_seconds, self._metrics = most, head_seconds, metrics
+        self._bounds, self._metrics = bounds, metrics
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self._most:
+        if len(self.connections) > self._bounds.connections:
             self._metrics.connections_refused.labels("too_many").inc()
             transport.abort()
             return
-        self._expect_head()
+        self._expect(self._bounds.head_seconds, "slow_head")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head_came()
+        self._came()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._expect_head()
+        self._expect(self._bounds.head_seconds, "slow_head")
 
     def on_headers_complete(self) -> None:
-        self._head_came()
+        self._expect(self._bounds.body_seconds + ANSWER_SECONDS, "slow_body")
         super().on_headers_complete()
 
-    def _expect_head(self) -> None:
-        if self._deadline is None:
-            self._deadline = self.loop.call_later(self._head_seconds, self._too_slow)
+    def on_message_complete(self) -> None:
+        self._came()
+        super().on_message_complete()
 
-    def _head_came(self) -> None:
+    def _expect(self, seconds: float, reason: str) -> None:
+        self._came()
+        self._deadline = self.loop.call_later(seconds, self._too_slow, reason)
+
+    def _came(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    def _too_slow(self) -> None:
+    def _too_slow(self, reason: str) -> None:
         self._deadline = None
-        self._metrics.connections_refused.labels("slow_head").inc()
+        self._metrics.connections_refused.labels(reason).inc()
         self.transport.abort()
 
 
@@ -77,11 +97,9 @@ class HttpServer:
     On exit it stops accepting and gives open requests `GRACE_SECONDS`.
     """
 
-    def __init__(
-        self, app: Starlette, listener: socket.socket, *, connections: int, head_seconds: float, metrics: Metrics
-    ) -> None:
+    def __init__(self, app: Starlette, listener: socket.socket, bounds: Bounds, metrics: Metrics) -> None:
         # uvicorn only ever calls it, but wants a class.
-        protocol: Any = partial(_Connection, most=connections, head_seconds=head_seconds, metrics=metrics)
+        protocol: Any = partial(_Connection, bounds=bounds, metrics=metrics)
         config = uvicorn.Config(
             app,
             http=protocol,

@@ -19,7 +19,7 @@ BAD: list[tuple[str, Callable[[], tuple[bytes | None, bytes | None]]]] = [
     ("not_json", lambda: (b"pump-1", b'{"schema_version":1')),
     ("not_json", lambda: (b"pump-1", bytes(range(256)))),
     ("not_utf8", lambda: (b"pump-1", encoded(fresh()).replace(b"running", b"\xff\xfe"))),
-    ("too_deep", lambda: (b"pump-1", b"[" * 100_000)),
+    ("too_deep", lambda: (b"pump-1", b"[" * 60_000)),
     ("too_large", lambda: (b"pump-1", b" " * 65_537)),
     ("invalid", lambda: (b"pump-1", encoded([fresh()]))),
     ("invalid", lambda: (b"pump-1", encoded(fresh(mood="good")))),
@@ -60,7 +60,7 @@ async def test_unusable_records_are_kept_with_their_bytes_and_usable_ones_go_on(
 
 
 async def test_a_restart_loses_no_report(stack: Stack) -> None:
-    """Kill -9 while records stream in: each usable report reaches the telemetry topic, each bad one the dead letters."""
+    """A kill while records stream in: each usable report reaches the telemetry topic, each bad one the dead letters."""
     async with standing(stack) as ground, ground.producer() as producer:
         name = ground.topic(topics.REPORTS)
         for number in range(400):
@@ -77,7 +77,7 @@ async def test_a_restart_loses_no_report(stack: Stack) -> None:
         found = await eventually(lambda: _superset(ground, expected), timeout=60, every=0.5, what="every report")
         letters = await ground.records(topics.DEAD_LETTERS)
 
-    assert set(found) == expected
+    assert set(found or ()) == expected
     assert {letter.value for letter in letters} == {b"bad %d" % number for number in range(0, 400, 20)}
 
 
