@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any
 
 import asyncpg
 import pytest
@@ -99,8 +100,8 @@ async def test_nobody_takes_anothers_name(pool: asyncpg.Pool) -> None:
 
 async def test_what_cannot_be_used_is_refused(pool: asyncpg.Pool) -> None:
     """With the reason, and without a row."""
-    usable = {"person_id": "nora", "display_name": "Nora"}
-    refused = [
+    usable: dict[str, Any] = {"person_id": "nora", "display_name": "Nora"}
+    refused: list[tuple[dict[str, Any], str]] = [
         ({"person_id": "Nora"}, "sign-in name"),
         ({"person_id": ""}, "sign-in name"),
         ({"display_name": " "}, "name has"),

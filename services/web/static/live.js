@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const DEAD_AFTER = 12000, FETCH_LIMIT = 8000, ACTIVE_EVERY = 60000;
+  const DEAD_AFTER = 10000, FETCH_LIMIT = 8000, ACTIVE_EVERY = 60000;
   const banner = document.getElementById("not-live");
   const bannerWords = document.getElementById("not-live-words");
   const state = document.getElementById("live-words");

@@ -137,8 +137,9 @@ async def test_an_alert_shows_its_family_and_its_pump(nora: Browser, ward: Ward)
     for number in (2, 3):
         await ward.ground.owner.execute(
             "INSERT INTO alert (alert_id, pump_id, rule_id, rule_hash, ladder, priority, active, latched,"
-            " effective_from, opened_at, raised_at, parent_id, reason, message) SELECT gen_random_uuid(), pump_id, 'RSV-01', rule_hash,"
-            " 'L', 'low', true, false, now(), now(), now(), $2, reason, 'other' FROM alert WHERE alert_id = $1",
+            " effective_from, opened_at, raised_at, parent_id, reason, message)"
+            " SELECT gen_random_uuid(), pump_id, 'RSV-01', rule_hash, 'L', 'low', true, false,"
+            " now(), now(), now(), $2, reason, 'other' FROM alert WHERE alert_id = $1",
             alert_id,
             alert_id if number == 2 else None,
         )
