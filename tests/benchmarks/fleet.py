@@ -1,4 +1,8 @@
-"""Pumps that report as real ones do: profiles, reports of about 300 bytes, and batches as ingest makes them."""
+"""Pumps that report as real ones do: profiles, reports of about 300 bytes, and batches as ingest makes them.
+
+Every pump is in its first boot, known from its first report on, so nothing is missing: the steady state. A pump that is
+heard for the first time in the middle of its life costs more for an hour, while its earlier reports may still come.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ STALL_EVERY: Final = 200
 """One pump in so many stalls during a prepared history, and one reports a reservoir that runs low."""
 
 _REPORT: Final = (
-    b'{"schema_version":1,"pump_id":"%b","boot_id":1,"seq":%d,"event_time":"%b","gateway_id":"%b","gateway_time":"%b",'
+    b'{"schema_version":1,"pump_id":"%b","boot_id":0,"seq":%d,"event_time":"%b","gateway_id":"%b","gateway_time":"%b",'
     b'"motor":"%b","alarms":[%b],"reservoir_estimated_ml":%.3f,"flow_programmed_ml_per_day":0.48,'
     b'"temperature_celsius":36.9,"battery":{"voltage_v":2.94}}'
 )
