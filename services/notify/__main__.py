@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import sys
+from typing import Final
 
 import structlog
 import uvloop
@@ -14,6 +15,9 @@ from pydantic import ValidationError
 from services.notify.run import run
 from services.notify.settings import Settings
 from streams.operations import PortTaken, configure_logging
+
+UNEXPECTED: Final = 70
+"""EX_SOFTWARE: a part ended that must not; whoever supervises the process starts it again."""
 
 
 def main() -> int:
@@ -33,6 +37,10 @@ def main() -> int:
     except PortTaken as error:
         structlog.get_logger().error("cannot start", reason=str(error))
         return 1
+    except Exception as error:  # noqa: BLE001 -- the process' outermost loop
+        # Only its kind: a database's message quotes rows, and rows hold patients' telemetry.
+        structlog.get_logger().critical("notify ended", error=type(error).__name__)
+        return UNEXPECTED
     return 0
 
 

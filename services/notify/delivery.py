@@ -189,6 +189,9 @@ class Delivery:
         await self._record_failure(channel, claimed, failure, ends_at)
 
     async def _attempt(self, channel: str, claimed: Claimed) -> DeliveryError | None:
+        if claimed.attempts > self._settings.notify_attempts:
+            # Every try ended with its notifier, so none of them was recorded.
+            return DeliveryError(channel, DeliveryFailure.UNEXPECTED, retryable=False, unknown=True)
         try:
             async with asyncio.timeout(self._settings.notify_send_timeout_seconds):
                 await self._channels[channel].send(claimed.notice, claimed.address)
@@ -230,7 +233,7 @@ class Delivery:
         while True:
             try:
                 await self._pool.execute(statement, *arguments, timeout=STATEMENT_SECONDS)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except Exception as error:  # noqa: BLE001 -- a connection that is being cut fails in many ways
                 structlog.get_logger().warning("outcome not recorded", error=type(error).__name__)
             else:
                 return

@@ -24,7 +24,7 @@ from services.notify.rounds import Wakes, go_round
 from services.notify.settings import Settings
 from services.notify.webhook import Webhook
 from streams.domain.escalation import Channel as ChannelName
-from streams.operations import Operations, beat, until_stopped
+from streams.operations import HEARTBEAT_SECONDS, Operations, record_beat, until_stopped
 from streams.store import Store
 
 CONNECTIONS: Final = 8
@@ -65,11 +65,19 @@ async def run(settings: Settings, instance: str) -> None:
                 intake = Intake(store.pool, settings, metrics, wakes, store.re_raise)
                 delivery = Delivery(store.pool, settings, metrics, wakes, channels)
                 parts = _parts(settings, metrics, wakes, store.pool, intake, delivery)
-                await _together([*parts, listener.run(), beat(store.pool, "notify", instance)], stopping)
+                await _together([*parts, listener.run(), _beat(store.pool, instance, metrics)], stopping)
                 await delivery.finish()
         finally:
             await store.close()
     structlog.get_logger().info("stopped")
+
+
+async def _beat(pool: Pool, instance: str, metrics: Metrics) -> None:
+    async def once() -> bool:
+        await record_beat(pool, "notify", instance)
+        return False
+
+    await go_round("heartbeat", once, metrics, every=HEARTBEAT_SECONDS)
 
 
 async def _open(dsn: str) -> Store:

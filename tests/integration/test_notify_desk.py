@@ -332,7 +332,8 @@ async def test_an_outcome_is_recorded_although_the_database_was_away(care: Care,
         name = await admin.fetchval("SELECT quote_ident(current_database())")
         await admin.execute(f"ALTER DATABASE {name} CONNECTION LIMIT 0")
         await admin.fetch(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'pumpwatch_app' AND datname = current_database()"
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE usename = 'pumpwatch_app' AND datname = current_database()"
         )
         sent.set()
         finishing = asyncio.create_task(desk.delivery.finish())
@@ -344,6 +345,22 @@ async def test_an_outcome_is_recorded_although_the_database_was_away(care: Care,
 
     assert await care.states(alert_id) == [(0, "ada", "email", "sent")]
     assert len(desk.email.sent) == 1
+
+
+async def test_a_page_whose_every_try_was_cut_off_counts_as_failed(care: Care) -> None:
+    """A page that ends its notifier each time must not go on doing so: the ladder hands on instead."""
+    desk = Desk(care)
+    alert_id = await care.open()
+    await desk.intake.take_news()
+    await care.pool.execute(
+        "UPDATE notification SET state = 'sending', attempts = $1, next_try_at = now()", desk.settings.notify_attempts
+    )
+
+    await desk.deliver()
+    await desk.work()
+
+    assert [(notice.step, notice.repeat) for notice in desk.email.sent] == [(1, False)]
+    assert await care.states(alert_id) == [(0, "ada", "email", "failed"), (1, "ada", "email", "sent")]
 
 
 async def test_a_stop_in_the_middle_of_a_claim_leaves_nothing_unsent(care: Care) -> None:

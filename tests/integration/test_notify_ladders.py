@@ -164,6 +164,11 @@ async def test_a_stop_ends_in_order_and_the_next_start_goes_on(stack: Stack, car
     await care.until_states(alert_id, (0, "ada", "email", "sent"))
     assert len(await mails.until(1)) == 1
 
+    async def both_beat() -> bool:
+        return len(await care.pool.fetch("SELECT FROM service_heartbeat WHERE service = 'notify'")) == 2
+
+    await eventually(both_beat, what="a heartbeat of each")
+
 
 async def test_a_notifier_whose_connections_are_cut_comes_back(
     stack: Stack, care: Care, mails: Mails, database: Database
