@@ -116,7 +116,7 @@ async def _serve(
         await store.pool.execute("SELECT 1")
         return progress.stopped()
 
-    progress = Progress(settings, worker, log_ends, metrics, now, fatal)
+    progress = Progress(settings, worker, log_ends, lambda: app.rebalancing, metrics, now, fatal)
     ticks = Ticks(settings, worker, store, applier, rules, heard, metrics, now)
     operations = Operations(
         metrics.registry,

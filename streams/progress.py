@@ -28,6 +28,7 @@ class Progress:
 
     Args:
         log_ends: The end offset of each of these partitions; may fail or hang.
+        moving: Whether partitions are being moved between workers, when none of them is worked on.
         clock: Service time, aware UTC.
     """
 
@@ -36,13 +37,15 @@ class Progress:
         settings: Settings,
         worker: Worker,
         log_ends: Callable[[Sequence[int]], Awaitable[Mapping[int, int]]],
+        moving: Callable[[], bool],
         metrics: Metrics,
         clock: Callable[[], datetime],
         fatal: Fatal,
     ) -> None:
         self._settings, self._worker, self._log_ends = settings, worker, log_ends
         self._metrics, self._clock, self._fatal = metrics, clock, fatal
-        self._answered_at = time.monotonic()
+        self._moving = moving
+        self._answered_at = self._still_at = time.monotonic()
         self._shown: set[int] = set()
         self._reason: str | None = None
         self._reason_at = 0.0
@@ -101,8 +104,12 @@ class Progress:
 
     def _judge(self, ours: Sequence[Partition], ends: Mapping[int, int], now: float) -> str | None:
         patience = self._settings.worker_stall_seconds
+        if not self._moving():
+            self._still_at = now
         if now - self._answered_at > patience:
             return "the broker does not answer"
+        if now - self._still_at > patience:
+            return "partitions are being moved without end"
         for partition in ours:
             caught_up = partition.open and ends.get(partition.number, 0) <= partition.next_offset
             if caught_up or (partition.stopped is not None and partition.stopped is not Stop.FENCED):

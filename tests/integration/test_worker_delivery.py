@@ -18,12 +18,15 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import OffsetAndMetadata
+from faust.types import TP
 
 from streams import rulebook, topics
+from streams.app import create_app
 from streams.domain.telemetry import Motor, Received, Report
 from streams.settings import RULES
 from streams.store import Store
 from streams.topics import encode_batch, partition_of
+from tests.services.worker.bench import Bench, quick_settings, received
 from tests.stack import Service, Stack, eventually
 
 PARTITIONS = 24
@@ -121,7 +124,8 @@ class Feed:
 
 @pytest.fixture
 async def feed(stack: Stack) -> AsyncIterator[Feed]:
-    """Telemetry into the stack, and a look at its rows as the superuser."""
+    """Telemetry into the stack, and a look at its rows as the superuser; dead workers are missed soon."""
+    stack.env["PUMPWATCH_WORKER_SESSION_SECONDS"] = "6"
     producer = AIOKafkaProducer(bootstrap_servers=stack.kafka, acks="all")
     await producer.start()
     pool = await asyncpg.create_pool(stack.database.admin, min_size=1, max_size=2)
@@ -149,7 +153,7 @@ async def test_kafkas_committed_offset_decides_nothing(feed: Feed, stack: Stack)
     await feed.spread(2)
     await commit_ahead(feed, group)
 
-    worker = await stack.service("worker", {"PUMPWATCH_WORKER_SESSION_SECONDS": "6"}).start()
+    worker = await stack.service("worker").start()
     await feed.settled()
     for _ in range(2):
         await feed.spread(3)
@@ -194,7 +198,6 @@ async def test_a_killed_worker_is_taken_over_by_the_other(feed: Feed, stack: Sta
 
     first.kill()
     await feed.spread(2)
-    # 10 s until the broker misses it, and time to move the partitions on a busy machine.
     await feed.settled(timeout=30)
 
     assert await partitions_of(second) == PARTITIONS
@@ -213,14 +216,13 @@ async def metric(worker: Service, name: str) -> float:
 
 async def test_a_zombie_writes_nothing(feed: Feed, stack: Stack) -> None:
     """Stopped past its session, taken over, and woken again: what it still holds in memory takes no effect twice."""
-    quick = {"PUMPWATCH_WORKER_SESSION_SECONDS": "6"}
-    zombie = await stack.service("worker-1", quick).start()
+    zombie = await stack.service("worker-1").start()
     await feed.spread(2)
     await feed.settled()
 
     zombie.pause()
     await feed.spread(1)
-    other = stack.service("worker-2", quick)
+    other = stack.service("worker-2")
     await other.start(ready=False)
     await feed.settled(timeout=40)
     zombie.resume()
@@ -346,6 +348,48 @@ async def test_a_lost_database_connection_loses_nothing(feed: Feed, stack: Stack
     await feed.settled()
 
     assert worker.child.running
+
+
+async def test_what_nobody_expected_ends_the_process_and_loses_nothing(feed: Feed, stack: Stack) -> None:
+    """A table is gone: the worker exits with 70 at once, and its next start applies what was never acknowledged."""
+    worker = await stack.service("worker").start()
+    await feed.pool.execute("ALTER TABLE pump_state RENAME TO away")
+    await feed.send(feed.report("P-1"))
+
+    async def ended() -> bool:
+        return not worker.child.running
+
+    await eventually(ended, what="the worker ending")
+    code = worker.child.returncode
+    await feed.pool.execute("ALTER TABLE away RENAME TO pump_state")
+    await worker.start(ready=False)
+    await feed.settled()
+
+    assert code == 70
+
+
+async def test_a_gap_in_what_the_broker_delivers_is_read_again(feed: Feed, kafka: str, topic_prefix: str) -> None:
+    """The consumer is moved ahead behind our back: nothing is applied before what was left out."""
+    number = partition_of("P-1", 1)
+    settings = quick_settings(kafka=kafka, topic_prefix=topic_prefix)
+    bench = Bench(settings=settings)
+    worker = bench.make(feed.topic)
+    app = create_app(settings, worker)
+    await app.start()
+    try:
+        await app.consumer.seek_wait({TP(feed.topic, number): 3})
+        for seq in range(6):
+            await feed.send_raw(number, encode_batch((received(seq),)))
+
+        async def applied() -> bool:
+            return bench.store.offsets.get(number) == 6
+
+        await eventually(applied, what="every record applied")
+    finally:
+        await app.stop()
+        await worker.close()
+    assert sorted(seq for _, _, seq in bench.store.readings) == list(range(6))
+    assert bench.count("pumpwatch_records_total", outcome="gap") > 0
 
 
 async def test_a_resolved_alert_on_the_page_is_noticed(feed: Feed, stack: Stack, database: Any) -> None:

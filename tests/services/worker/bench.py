@@ -64,13 +64,20 @@ class Bench:
 
     async def start(self, end: int = 1_000, start: int = 0, topic_id: str | None = "one") -> Worker:
         """A new process that is given partition 0."""
+        worker = self.make()
+        worker.seek_back = self._seek_back
+        await worker.assigned({0: LogRange(start, end, topic_id)})
+        return worker
+
+    def make(self, topic: str = TOPIC) -> Worker:
+        """A new process without partitions."""
         self.metrics = Metrics()
         self.applier = Applier(
-            self.settings, TOPIC, self.store, self.rules, self.letters, self.limits, self.metrics, self.clock
+            self.settings, topic, self.store, self.rules, self.letters, self.limits, self.metrics, self.clock
         )
         self.worker = Worker(
             self.settings,
-            TOPIC,
+            topic,
             self.store,
             self.store,
             self.applier,
@@ -78,8 +85,6 @@ class Bench:
             fatal,
             first_wait_seconds=0.001,
         )
-        self.worker.seek_back = self._seek_back
-        await self.worker.assigned({0: LogRange(start, end, topic_id)})
         return self.worker
 
     async def _seek_back(self, partition: int, offset: int) -> None:

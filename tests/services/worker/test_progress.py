@@ -21,6 +21,7 @@ class Log:
     def __init__(self, end: int) -> None:
         self.end = end
         self.fault: Exception | None = None
+        self.moving = False
 
     async def ends(self, numbers: Sequence[int]) -> Mapping[int, int]:
         """The same end for every partition."""
@@ -31,7 +32,7 @@ class Log:
 
 def watching(bench: Bench, log: Log) -> Progress:
     """The bench's present process, watched."""
-    return Progress(bench.settings, bench.worker, log.ends, bench.metrics, bench.clock, fatal)
+    return Progress(bench.settings, bench.worker, log.ends, lambda: log.moving, bench.metrics, bench.clock, fatal)
 
 
 def let_pass(bench: Bench, watched: Progress, seconds: float) -> None:
@@ -129,6 +130,24 @@ async def test_a_silent_broker_is_a_stall() -> None:
 
     assert at_first is None
     assert watched.stalled() == "the broker does not answer"
+
+
+async def test_a_move_of_partitions_that_never_ends_is_a_stall() -> None:
+    """Without partitions nothing can wait for too long, and all the same nothing is applied."""
+    bench = Bench()
+    worker = await bench.start()
+    log = Log(0)
+    watched = watching(bench, log)
+    worker.revoked([0])
+    log.moving = True
+
+    await watched.once()
+    at_first = watched.stalled()
+    watched._still_at -= PATIENCE + 1
+    await watched.once()
+
+    assert at_first is None
+    assert watched.stalled() == "partitions are being moved without end"
 
 
 async def test_how_far_was_heard_follows_the_log() -> None:
