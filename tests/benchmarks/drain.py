@@ -7,6 +7,7 @@ report as JSON per record. `rivals` says what each side does and leaves out.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from services.standalone.child import tail
 from streams import topics
 from tests.benchmarks import fleet
 from tests.benchmarks.figures import Figure, Finding
-from tests.benchmarks.ground import PARTITIONS, Ground, Plot, rss_bytes
+from tests.benchmarks.ground import PARTITIONS, Ground, Plot, cpu_seconds, rss_bytes
 from tests.stack import Service
 
 POLL_SECONDS: Final = 0.1
@@ -27,28 +28,46 @@ TOPIC: Final = "drain." + topics.TELEMETRY.name
 RATE: Final = "worker_reports_per_second"
 TARGET_RATE: Final = 10_000
 TARGET_RSS_MB: Final = 300
+TARGET_CPU_US: Final = 90
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one look showed: seconds since the start, reports applied, resident bytes, processor seconds."""
+
+    at: float
+    applied: int
+    rss: int
+    cpu: float
 
 
 @dataclass(slots=True)
 class Progress:
-    """What was seen of a drain: (seconds, reports applied, resident bytes), in order."""
+    """What was seen of a drain, in order."""
 
-    seen: list[tuple[float, int, int]] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
 
     def rate(self) -> float:
         """Reports per second from the first progress seen to the last; start-up does not count."""
-        moving = [(at, count) for at, count, _ in self.seen if count > 0]
-        if len(moving) < 2 or moving[-1][0] <= moving[0][0]:
-            return float("nan")
-        end = next(index for index, (_, count) in enumerate(moving) if count == moving[-1][1])
-        (first_at, first), (last_at, last) = moving[0], moving[end]
-        return (last - first) / (last_at - first_at) if last_at > first_at else float("nan")
+        first, last = self._ends()
+        return (last.applied - first.applied) / (last.at - first.at) if last.at > first.at else math.nan
+
+    def cpu_us_per_report(self) -> float:
+        """Processor time of the worker's process per report, over the same stretch; a busy machine shows less in it."""
+        first, last = self._ends()
+        applied = last.applied - first.applied
+        return (last.cpu - first.cpu) / applied * 1e6 if applied else math.nan
 
     def rss_growth_share(self) -> float:
         """Resident memory at the end over that when half was applied, minus 1."""
-        total = self.seen[-1][1]
-        half = next(rss for _, count, rss in self.seen if count >= total / 2)
-        return self.seen[-1][2] / half - 1 if half else float("nan")
+        last = self._ends()[1]
+        half = next(seen.rss for seen in self.seen if seen.applied >= last.applied / 2)
+        return last.rss / half - 1 if half else math.nan
+
+    def _ends(self) -> tuple[Seen, Seen]:
+        total = self.seen[-1].applied
+        first = next((seen for seen in self.seen if seen.applied > 0), self.seen[-1])
+        return first, next(seen for seen in self.seen if seen.applied == total)
 
 
 def size(*, quick: bool) -> tuple[tuple[str, ...], int]:
@@ -67,11 +86,14 @@ async def measure(ground: Ground, *, quick: bool) -> Finding:
         progress = await _drained(plot, worker, counts)
         stored = await plot.count("SELECT count(*) FROM reading")
         alerts = await plot.count("SELECT count(*) FROM alert")
-    offered, peak = len(pumps) * rounds, max(rss for _, _, rss in progress.seen)
+    offered, peak = len(pumps) * rounds, max(seen.rss for seen in progress.seen)
     return Finding(
         "worker",
         (
             Figure(RATE, progress.rate(), "reports/s", TARGET_RATE),
+            Figure(
+                "worker_cpu_us_per_report", progress.cpu_us_per_report(), "µs of one core", TARGET_CPU_US, "at most"
+            ),
             Figure("worker_rss_mb", peak / 1e6, f"MB, {len(pumps):,} pumps", TARGET_RSS_MB, "at most"),
             Figure("worker_rss_growth", progress.rss_growth_share(), "share, half-way to end", 0.1, "at most"),
         ),
@@ -115,7 +137,7 @@ async def _drained(plot: Plot, worker: Service, counts: dict[int, list[int]]) ->
         pid = worker.child.pid
         if pid is None or not worker.child.running:
             raise AssertionError(f"the worker ended with code {worker.child.returncode}:\n{tail(worker.child.log, 10)}")
-        progress.seen.append((time.monotonic() - started, applied, rss_bytes(pid)))
+        progress.seen.append(Seen(time.monotonic() - started, applied, rss_bytes(pid), cpu_seconds(pid)))
         if applied >= total:
             return progress
         await asyncio.sleep(POLL_SECONDS)

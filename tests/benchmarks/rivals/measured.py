@@ -24,6 +24,8 @@ class Meter:
     durable: int = 0
     _first_at: float = 0.0
     _durable_at: float = 0.0
+    _first_cpu: float = 0.0
+    _durable_cpu: float = 0.0
 
     @property
     def over(self) -> bool:
@@ -35,16 +37,17 @@ class Meter:
     def add(self, reports: int = 1) -> None:
         """Reports were read."""
         if not self.count:
-            self._first_at = time.perf_counter()
+            self._first_at, self._first_cpu = time.perf_counter(), time.process_time()
         self.count += reports
 
     def committed(self) -> None:
         """Everything read so far is durable."""
-        self.durable, self._durable_at = self.count, time.perf_counter()
+        self.durable, self._durable_at, self._durable_cpu = self.count, time.perf_counter(), time.process_time()
 
     def print(self) -> None:
         """Say what was measured, as the process' last line."""
-        found = {"reports": self.durable, "seconds": self._durable_at - self._first_at}
+        cpu_us = (self._durable_cpu - self._first_cpu) / self.durable * 1e6 if self.durable else 0.0
+        found = {"reports": self.durable, "seconds": self._durable_at - self._first_at, "cpu_us_per_report": cpu_us}
         sys.stdout.write("\n" + json.dumps(found) + "\n")
         sys.stdout.flush()
 
