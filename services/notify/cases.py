@@ -25,9 +25,10 @@ HIGH_TRIES: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One alert, as `escalation.plan` wants it."""
+    """One alert, as `escalation.plan` wants it, at a moment of the database's clock: the same for every notifier."""
 
     alert_id: UUID
+    now: datetime
     case: Case
     climb: Climb | None
     sent: Sent
@@ -44,7 +45,8 @@ _READ: Final = """
            a.resolved_at IS NULL AS open, a.retracted, a.confirmed_at, a.confirmed_by, a.physician_by,
            parent.priority::text AS parent_priority,
            l.ladder, l.started_at, l.next_step, l.next_step_at, l.ended_at, l.ended_reason,
-           step.last_at, step.failed, told.physician_at, p.profile, s.time_zone
+           step.last_at, step.failed, told.physician_at, p.profile, s.time_zone,
+           clock_timestamp() AS now
     FROM alert a
     LEFT JOIN alert parent ON parent.alert_id = a.parent_id AND parent.resolved_at IS NULL AND NOT parent.retracted
     LEFT JOIN ladder l ON l.alert_id = a.alert_id
@@ -78,7 +80,9 @@ async def looks(connection: Connection, alert_ids: Sequence[UUID]) -> list[Look]
     await connection.execute(_LOCK, list(alert_ids))
     rows = await connection.fetch(_READ, list(alert_ids), HIGH_TRIES)
     rosters = {site: tuple(await people.roster(connection, site)) for site in {row["site"] for row in rows}}
-    return [Look(row["alert_id"], _case(row), _climb(row), _sent(row), rosters[row["site"]]) for row in rows]
+    return [
+        Look(row["alert_id"], row["now"], _case(row), _climb(row), _sent(row), rosters[row["site"]]) for row in rows
+    ]
 
 
 def _case(row: asyncpg.Record) -> Case:

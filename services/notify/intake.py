@@ -22,11 +22,13 @@ from services.notify.ledger import Verdict
 from services.notify.metrics import Metrics
 from services.notify.rounds import Wakes
 from services.notify.settings import Settings
+from streams.domain.alert import AlertEventKind
 from streams.domain.escalation import Decision, plan
 
 BATCH: Final = 100
 POSTPONE_SECONDS: Final = 10.0
 HOLD_ENDED: Final = "hold_ended"
+CHANGES_NO_CHILD: Final = frozenset({AlertEventKind.OPENED, AlertEventKind.ACKNOWLEDGED})
 POISON: Final = (ValueError, LookupError, TypeError, asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 """Faults of one alert's rows, which trying all of them again would not mend."""
 
@@ -35,7 +37,7 @@ Pool: TypeAlias = "asyncpg.Pool[Any]"
 
 # The most urgent first: after a break, people hear of what can still do harm.
 _TAKE: Final = """
-    SELECT o.outbox_id, o.alert_id, o.received_at
+    SELECT o.outbox_id, o.alert_id, o.received_at, o.kind
     FROM outbox o LEFT JOIN alert a USING (alert_id)
     WHERE o.handled_at IS NULL AND o.alert_id <> ALL($2) AND ($3::uuid IS NULL OR o.alert_id = $3)
     ORDER BY a.priority DESC NULLS LAST, o.outbox_id
@@ -53,8 +55,6 @@ _CHILDREN: Final = """
 _DUE: Final = """
     SELECT alert_id FROM ladder WHERE next_step_at <= now() AND alert_id <> ALL($2) ORDER BY next_step_at LIMIT $1
 """
-
-_HANDLED: Final = "UPDATE outbox SET handled_at = now() WHERE outbox_id = ANY($1)"
 
 
 class Intake:
@@ -92,8 +92,8 @@ class Intake:
         for alert_id in alert_ids:
             try:
                 async with self._transaction() as connection:
-                    verdicts, now = await self._decide(connection, [alert_id], {})
-                await self._follow(verdicts, now)
+                    verdicts = await self._decide(connection, [alert_id], {})
+                await self._follow(verdicts)
             except POISON as error:
                 self._postpone(alert_id, error)
 
@@ -103,11 +103,9 @@ class Intake:
             if not rows:
                 return False
             accepted = _accepted(rows)
-            children = await connection.fetch(_CHILDREN, list(accepted))
-            asked = list({*accepted, *(row["alert_id"] for row in children)})
-            verdicts, now = await self._decide(connection, asked, accepted)
-            await connection.execute(_HANDLED, [row["outbox_id"] for row in rows])
-        await self._follow(verdicts, now)
+            asked = {*accepted, *await self._children(connection, rows)}
+            verdicts = await self._decide(connection, list(asked), accepted, [row["outbox_id"] for row in rows])
+        await self._follow(verdicts)
         return len(rows) == BATCH
 
     async def _take_one_by_one(self) -> bool:
@@ -120,35 +118,41 @@ class Intake:
                 self._postpone(alert_id, error)
         return len(rows) == BATCH
 
+    async def _children(self, connection: Connection, rows: Sequence[asyncpg.Record]) -> list[UUID]:
+        """Alerts that may have to speak for themselves now; a new one has none yet, and a confirmed one keeps them."""
+        changed = [row["alert_id"] for row in rows if row["kind"] not in CHANGES_NO_CHILD]
+        return [row["alert_id"] for row in await connection.fetch(_CHILDREN, changed)] if changed else []
+
     @contextlib.asynccontextmanager
     async def _transaction(self) -> AsyncIterator[Connection]:
         async with self._pool.acquire() as connection, connection.transaction():
             yield cast("Connection", connection)
 
     async def _decide(
-        self, connection: Connection, alert_ids: Sequence[UUID], accepted: Mapping[UUID, datetime | None]
-    ) -> tuple[list[Verdict], datetime]:
-        found = await looks(connection, alert_ids)
-        # The database's clock: the same for every notifier, and for the times that it stores.
-        now: datetime = await connection.fetchval("SELECT clock_timestamp()")
+        self,
+        connection: Connection,
+        alert_ids: Sequence[UUID],
+        accepted: Mapping[UUID, datetime | None],
+        handled: Sequence[int] = (),
+    ) -> list[Verdict]:
         verdicts = [
             Verdict(
                 look,
-                plan(look.case, look.climb, look.roster, look.sent, self._policy, now),
+                plan(look.case, look.climb, look.roster, look.sent, self._policy, look.now),
                 accepted.get(look.alert_id),
             )
-            for look in found
+            for look in await looks(connection, alert_ids)
         ]
-        await ledger.write(connection, verdicts, now)
-        return verdicts, now
+        await ledger.write(connection, verdicts, handled)
+        return verdicts
 
-    async def _follow(self, verdicts: Sequence[Verdict], now: datetime) -> None:
+    async def _follow(self, verdicts: Sequence[Verdict]) -> None:
         """After the commit: ring for delivery, count, and raise anew what nobody has ended in time."""
         self._wakes.delivery.set()
         for verdict in verdicts:
             self._count(verdict.decision)
             if verdict.decision.re_raise:
-                await self._re_raise(verdict.look.alert_id, HOLD_ENDED, now)
+                await self._re_raise(verdict.look.alert_id, HOLD_ENDED, verdict.look.now)
 
     def _count(self, decision: Decision) -> None:
         for cause in {due.cause for due in decision.due}:

@@ -24,24 +24,26 @@ class Verdict:
     accepted_at: datetime | None
 
 
-_UPSERT_LADDERS: Final = """
-    INSERT INTO ladder (alert_id, ladder, started_at, next_step, next_step_at, ended_at, ended_reason)
-    SELECT * FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::smallint[], $5::timestamptz[],
-                         $6::timestamptz[], $7::text[])
-    ON CONFLICT (alert_id) DO UPDATE SET
-        ladder = excluded.ladder, started_at = excluded.started_at, next_step = excluded.next_step,
-        next_step_at = excluded.next_step_at, ended_at = excluded.ended_at, ended_reason = excluded.ended_reason
-"""
-
-_QUEUE: Final = """
+# One statement: each one more is a wait between an alert and its page.
+_STORE: Final = """
+    WITH handled AS (
+        UPDATE outbox SET handled_at = now() WHERE outbox_id = ANY($1)
+    ), climbed AS (
+        INSERT INTO ladder (alert_id, ladder, started_at, next_step, next_step_at, ended_at, ended_reason)
+        SELECT * FROM unnest($2::uuid[], $3::text[], $4::timestamptz[], $5::smallint[], $6::timestamptz[],
+                             $7::timestamptz[], $8::text[])
+        ON CONFLICT (alert_id) DO UPDATE SET
+            ladder = excluded.ladder, started_at = excluded.started_at, next_step = excluded.next_step,
+            next_step_at = excluded.next_step_at, ended_at = excluded.ended_at, ended_reason = excluded.ended_reason
+    )
     INSERT INTO notification (notification_id, alert_id, step, channel, person, reason, accepted_at, queued_at,
                               state, next_try_at, sent_at)
     SELECT id, alert_id, step, channel, person, reason, accepted_at, queued_at,
            CASE channel WHEN 'worklist' THEN 'sent' ELSE 'queued' END,
            CASE channel WHEN 'worklist' THEN NULL ELSE now() END,
            CASE channel WHEN 'worklist' THEN now() END
-    FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
-                $8::timestamptz[])
+    FROM unnest($9::uuid[], $10::uuid[], $11::smallint[], $12::text[], $13::text[], $14::text[], $15::timestamptz[],
+                $16::timestamptz[])
          AS queued (id, alert_id, step, channel, person, reason, accepted_at, queued_at)
 """
 
@@ -70,22 +72,18 @@ _CORRECT: Final = """
 """
 
 
-async def write(connection: Connection, verdicts: Sequence[Verdict], now: datetime) -> int:
-    """Store decisions inside the caller's transaction; returns how many notifications are to be sent."""
-    changed = {v.look.alert_id: v.decision.climb for v in verdicts if v.decision.climb != v.look.climb}
-    if changed:
-        await _write_climbs(connection, changed)
+async def write(connection: Connection, verdicts: Sequence[Verdict], handled: Sequence[int] = ()) -> None:
+    """Store decisions, and that these outbox rows are handled, inside the caller's transaction."""
     await _end(connection, verdicts)
+    climbs = {v.look.alert_id: v.decision.climb for v in verdicts if v.decision.climb != v.look.climb}
     pages = [(verdict, due) for verdict in verdicts for due in verdict.decision.due]
-    if pages:
-        await _queue(connection, pages, now)
-    return sum(due.channel is not Channel.WORKLIST for _, due in pages)
+    if climbs or pages or handled:
+        await connection.execute(_STORE, list(handled), *_climb_arrays(climbs), *_page_arrays(pages))
 
 
-async def _write_climbs(connection: Connection, climbs: Mapping[UUID, Climb]) -> None:
+def _climb_arrays(climbs: Mapping[UUID, Climb]) -> list[Sequence[object]]:
     rows = climbs.values()
-    await connection.execute(
-        _UPSERT_LADDERS,
+    return [
         list(climbs),
         [climb.ladder.value for climb in rows],
         [climb.started_at for climb in rows],
@@ -93,12 +91,11 @@ async def _write_climbs(connection: Connection, climbs: Mapping[UUID, Climb]) ->
         [climb.next_step_at for climb in rows],
         [climb.ended_at for climb in rows],
         [climb.ended_reason.value if climb.ended_reason else None for climb in rows],
-    )
+    ]
 
 
-async def _queue(connection: Connection, pages: Sequence[tuple[Verdict, Due]], now: datetime) -> None:
-    await connection.execute(
-        _QUEUE,
+def _page_arrays(pages: Sequence[tuple[Verdict, Due]]) -> list[Sequence[object]]:
+    return [
         [uuid4() for _ in pages],
         [verdict.look.alert_id for verdict, _ in pages],
         [due.step for _, due in pages],
@@ -106,8 +103,8 @@ async def _queue(connection: Connection, pages: Sequence[tuple[Verdict, Due]], n
         [due.person for _, due in pages],
         [due.cause.value for _, due in pages],
         [verdict.accepted_at if due is _first_page(verdict) else None for verdict, due in pages],
-        [max(now, verdict.look.case.raised_at) for verdict, _ in pages],
-    )
+        [max(verdict.look.now, verdict.look.case.raised_at) for verdict, _ in pages],
+    ]
 
 
 def _first_page(verdict: Verdict) -> Due | None:
