@@ -19,7 +19,8 @@ PAINTED = """() => {
     }
     return colours.size;
 }"""
-SMALL = """() => [...document.querySelectorAll("a:not(.skip), button, select, input:not([type=hidden]), textarea, summary")]
+SMALL = """() => [...document.querySelectorAll(
+        "a:not(.skip), button, select, input:not([type=hidden]), textarea, summary")]
     .filter((part) => part.offsetParent && getComputedStyle(part).display !== "inline")
     .filter((part) => part.getBoundingClientRect().height < 44)
     .map((part) => part.outerHTML.slice(0, 80))"""

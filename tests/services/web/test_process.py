@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -68,9 +69,11 @@ async def test_too_many_open_pages_are_refused_aloud(ward: Ward, tmp_path: Path)
     await page.start()
 
     async with browser_at(page) as nora, nora.client.stream("GET", "/events") as first:
-        assert first.status_code == 200
-        await anext(events_of(first))
-        refused = await nora.get("/events")
+        events = events_of(first)
+        await anext(events)
+        async with asyncio.timeout(15), nora.client.stream("GET", "/events") as refused:
+            assert "does not update itself" in (await refused.aread()).decode()
+        assert (await anext(events))[0] == "state"
 
     assert refused.status_code == 503
     assert "pumpwatch_web_live_refused_total 1.0" in await page.metrics()
