@@ -106,7 +106,22 @@ class Feeder:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _session(self) -> None:
-        consumer = AIOKafkaConsumer(
+        # A broker answers one connection's requests in turn: beside a fetch that waits for records, each question for
+        # end offsets would wait too. So it is asked on a connection that fetches nothing.
+        observer = AIOKafkaConsumer(bootstrap_servers=self._settings.kafka, enable_auto_commit=False)
+        consumer = self._consumer()
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await observer.start()
+                await consumer.start()
+            while True:
+                await self._round(consumer, observer)
+        finally:
+            async with asyncio.timeout(START_SECONDS):
+                await asyncio.gather(consumer.stop(), observer.stop())
+
+    def _consumer(self) -> AIOKafkaConsumer:
+        return AIOKafkaConsumer(
             self._backlog,
             bootstrap_servers=self._settings.kafka,
             group_id=self._settings.topic(GROUP),
@@ -117,16 +132,8 @@ class Feeder:
             rebalance_timeout_ms=int(self._settings.ingest_session_seconds * 1000),
             max_partition_fetch_bytes=MAX_RECORD_BYTES // 8,
         )
-        try:
-            async with asyncio.timeout(START_SECONDS):
-                await consumer.start()
-            while True:
-                await self._round(consumer)
-        finally:
-            async with asyncio.timeout(START_SECONDS):
-                await consumer.stop()
 
-    async def _round(self, consumer: AIOKafkaConsumer) -> None:
+    async def _round(self, consumer: AIOKafkaConsumer, observer: AIOKafkaConsumer) -> None:
         """Fetch some records, move them at the worker's pace, commit."""
         found = await consumer.getmany(timeout_ms=POLL_MS, max_records=MOST_RECORDS)
         records = deque(record for one in found.values() for record in one)
@@ -134,7 +141,7 @@ class Feeder:
         if not records:
             self._metrics.feeder_does(FeederState.IDLE)
             return
-        await self._move(consumer, records)
+        await self._move(observer, records)
         async with asyncio.timeout(CALL_SECONDS):
             await consumer.commit()
 
@@ -147,9 +154,9 @@ class Feeder:
                     waiting += max(0, end - await consumer.position(partition))
         self._metrics.backlog_records.set(waiting + fetched)
 
-    async def _move(self, consumer: AIOKafkaConsumer, records: deque[Any]) -> None:
+    async def _move(self, observer: AIOKafkaConsumer, records: deque[Any]) -> None:
         while records:
-            lag = await self._look(consumer)
+            lag = await self._look(observer)
             room = self._window.size - self._under_way.reports
             fits = self._window.adjust(lag, used=room < MAX_BACKLOG_REPORTS)
             self._metrics.feeder_window.set(self._window.size)
@@ -176,11 +183,11 @@ class Feeder:
         self._under_way.add(position.partition, position.offset, count)
         self._metrics.backlog_moved.inc(count)
 
-    async def _look(self, consumer: AIOKafkaConsumer) -> float:
+    async def _look(self, observer: AIOKafkaConsumer) -> float:
         async with asyncio.timeout(CALL_SECONDS):
             # Offsets first: a record that arrives between the two questions then counts as not applied yet.
             applied = await applied_offsets(self._pool, self._telemetry)
-            ends = await consumer.end_offsets(self._partitions)
+            ends = await observer.end_offsets(self._partitions)
         self._under_way.applied(applied)
         lag = self._pace.observe(time.monotonic(), {tp.partition: end for tp, end in ends.items()}, applied)
         self._metrics.worker_lag.set(lag)
