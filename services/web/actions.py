@@ -89,7 +89,7 @@ def _confirm_conflict(alert: Alert, visit: Visit, before: Outcome = Outcome.BEFO
         name = alert.confirmed_name or alert.confirmed_by
         return Result(Outcome.CONFLICT, alert, f"Already confirmed by {name} at {_clock(alert.confirmed_at)}.")
     shown = visit.fields.get("raised_at")
-    if shown is not None and shown != alert.raised_at.isoformat():
+    if shown is not None and _moment(shown) != alert.raised_at:
         words = "This alert was raised again since you opened it. Read it as it stands now, then confirm."
         return Result(Outcome.CONFLICT, alert, words)
     return None
@@ -130,6 +130,14 @@ def _unusable(code: str, text: str) -> str | None:
     if not text.isprintable():
         return "The text has characters that cannot be shown."
     return None
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return moment if moment.tzinfo else None
 
 
 def _clock(moment: datetime | None) -> str:

@@ -45,8 +45,12 @@ class Attempts:
             self._failures.popitem(last=False)
 
     def succeeded(self, name: str, address: str) -> None:
-        """Remember where this person signs in, and forget their mistyping there."""
+        """Take back the attempt just counted, forget the person's mistyping there, and remember where they sign in."""
         self._failures.pop((name, address), None)
+        for key in (("", address), (name, "")):
+            # The attempt was counted before its outcome was known: a busy ward behind one address is no attack.
+            if failures := self._failures.get(key):
+                failures.pop()
         self._known[name, address] = None
         self._known.move_to_end((name, address))
         while len(self._known) > KEYS:

@@ -35,7 +35,7 @@ REASONS: Final = {
     "worsened": "it got worse",
     "recurred": "it came back",
     "parent_changed": "another alert now stands for it, or no longer does",
-    "hold_expired": "it was confirmed long ago and still holds",
+    "hold_ended": "it was confirmed long ago and still holds",
     "step_due": "the next step was due",
     "step_failed": "the step before reached nobody",
     "unconfirmed": "nobody has confirmed yet",

@@ -227,14 +227,17 @@ async def test_an_alert_that_was_raised_again_is_not_taken_unseen(nora: Browser,
     seen = re.search(r'name="raised_at" value="([^"]+)"', page)
     assert seen is not None
     await ward.ground.store.confirm(alert_id, "ben", datetime.now(UTC))
-    await ward.ground.store.re_raise(alert_id, "hold_expired", datetime.now(UTC))
+    await ward.ground.store.re_raise(alert_id, "hold_ended", datetime.now(UTC))
 
     stale = await nora.post("/alerts/1/confirm", {"raised_at": seen[1]})
+    shown = (await nora.get("/api/alerts/1")).json()["raised_at"]
+    nonsense = await nora.send("/api/alerts/1/confirm", {"raised_at": "just now"})
 
     assert stale.status_code == 409
     assert "raised again since you opened it" in stale.text
     assert "UNCONFIRMED" in stale.text
-    assert (await nora.post("/alerts/1/confirm")).status_code == 303
+    assert nonsense.status_code == 409
+    assert (await nora.send("/api/alerts/1/confirm", {"raised_at": shown})).status_code == 200
 
 
 async def test_a_condition_that_still_holds_cannot_be_resolved(nora: Browser, ward: Ward) -> None:

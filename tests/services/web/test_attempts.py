@@ -32,6 +32,16 @@ def test_success_forgets_the_mistyping() -> None:
     assert attempts.wait("nora", "a", NOW) is None
 
 
+def test_a_busy_ward_behind_one_address_is_no_attack() -> None:
+    """However often people sign in rightly, nobody waits."""
+    attempts = Attempts()
+    for number in range(2 * PER_ADDRESS):
+        attempts.failed(f"n{number}", "a", NOW)
+        attempts.succeeded(f"n{number}", "a")
+
+    assert attempts.wait("somebody", "a", NOW) is None
+
+
 def test_one_address_cannot_try_many_names() -> None:
     """Thirty failures, whatever the names."""
     attempts = Attempts()
