@@ -7,9 +7,10 @@ import contextlib
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+import traceback
+from collections.abc import Awaitable, Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import asyncpg
 import stamina
@@ -111,13 +112,18 @@ async def _serve(
     )
     bounds = Bounds(settings.ingest_connections, settings.ingest_header_seconds, settings.ingest_body_seconds)
     server = HttpServer(edge.app(), listener, bounds, metrics)
-    async with operations, server, asyncio.TaskGroup() as tasks:
-        works = (
+    async with operations, server:
+        await _work(
             tokens.keep_fresh(),
             kafka_edge.run(),
             feeder.run(),
             beat_while_hearing(pool, settings.instance, publisher, metrics),
         )
+
+
+async def _work(*works: Coroutine[Any, Any, None]) -> None:
+    """Run these until a signal; one that fails in a way it does not know ends the process."""
+    async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(work) for work in works]
         await until_stopped()
         for task in running:
@@ -180,6 +186,14 @@ async def _patiently(call: Callable[[], Awaitable[Answer]]) -> Answer:
 _STARTING: Final = (*UNREACHABLE, KafkaError)
 
 
+def _causes(error: BaseException) -> list[str]:
+    """Of each error only its type and where it was raised."""
+    if isinstance(error, BaseExceptionGroup):
+        return [cause for inner in error.exceptions for cause in _causes(inner)]
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    return [f"{type(error).__name__} in {frame.name}, line {frame.lineno}" for frame in last]
+
+
 def start() -> None:
     """Entry point."""
     settings = Settings()
@@ -191,7 +205,7 @@ def start() -> None:
         structlog.get_logger().critical("ingest cannot start", reason=str(error))
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 - the process' outermost loop; the text may quote telemetry
-        structlog.get_logger().critical("ingest ended", error=type(error).__name__)
+        structlog.get_logger().critical("ingest ended", errors=_causes(error))
         sys.exit(UNEXPECTED)
 
 

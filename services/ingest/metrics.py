@@ -64,6 +64,7 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self._count_edges(registry)
+        self._watch_requests(registry)
         self._watch_producing(registry)
         self._watch_backlog(registry)
 
@@ -94,6 +95,8 @@ class Metrics:
             "Partitions of the Kafka edge stopped because too much of them was unusable; each needs an operator.",
             registry=registry,
         )
+
+    def _watch_requests(self, registry: CollectorRegistry) -> None:
         self.duration = Histogram(
             "pumpwatch_ingest_duration_seconds",
             "From a request's head to its answer.",
