@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
+import os
 import sys
 import time
 from pathlib import Path
@@ -72,7 +73,7 @@ def main() -> int:
     findings = asyncio.run(run(set(given.parts or PARTS), quick=given.quick))
     seconds = time.monotonic() - started
     write(given.output, document(findings, quick=given.quick, seconds=seconds))
-    sys.stdout.write(f"\n{table(findings)}\n\n{seconds:,.0f} s; kept in build/bench/latest.json\n")
+    sys.stdout.write(f"\n{table(findings)}\n\n{seconds:,.0f} s; kept in {os.path.relpath(given.output)}\n")
     return 0
 
 
