@@ -27,6 +27,8 @@ from starlette.routing import Route
 HEARTBEAT_SECONDS: Final = 5.0
 BREAK_SECONDS: Final = 60.0
 STATEMENT_SECONDS: Final = 5.0
+_LOST: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""PostgreSQL did not answer; the last of them is how asyncpg meets a connection that is cut in the middle."""
 
 
 class PortTaken(OSError):
@@ -259,6 +261,6 @@ async def beat(pool: asyncpg.Pool, service: str, instance: str) -> None:
     while True:
         try:
             await record_beat(pool, service, instance)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except _LOST as error:
             log.warning("heartbeat not recorded", error=type(error).__name__)
         await asyncio.sleep(HEARTBEAT_SECONDS)
