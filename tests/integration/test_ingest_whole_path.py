@@ -8,7 +8,7 @@ from functools import partial
 from tests.integration.ingest_ground import Ground, fresh, now, standing
 from tests.stack import Stack, eventually
 
-OLD_REPORTS = 12_000
+OLD_REPORTS = 8_000
 PUMPS = 500
 
 
