@@ -73,16 +73,19 @@ async def find(pool: Pool, pump_id: str) -> Pump | None:
 async def readings(pool: Pool, pump_id: str, since: datetime, until: datetime, points: int = POINTS) -> list[Reading]:
     """The pump's reports by event time, thinned to about ``points`` in all.
 
-    Of each slice of time the last report of every motor state and set of alarms stays, so that thinning hides no stall.
+    Of each slice of time the last report of every motor state and set of alarms stays, so that thinning hides no stall;
+    and the last with a measured volume, which pumps say more rarely than an estimated one.
     """
     seconds = max((until - since).total_seconds() / points, 1.0)
     rows = await pool.fetch(
         """
         SELECT event_time, motor, alarms, reservoir_estimated_ml, reservoir_measured_ml, temperature_celsius FROM (
-            SELECT DISTINCT ON (floor(extract(epoch FROM event_time) / $4), motor, alarms) event_time, motor, alarms,
-                   reservoir_estimated_ml, reservoir_measured_ml, temperature_celsius
+            SELECT DISTINCT ON (
+                       floor(extract(epoch FROM event_time) / $4), motor, alarms, reservoir_measured_ml IS NULL)
+                   event_time, motor, alarms, reservoir_estimated_ml, reservoir_measured_ml, temperature_celsius
             FROM reading WHERE pump_id = $1 AND event_time > $2 AND event_time <= $3
-            ORDER BY floor(extract(epoch FROM event_time) / $4), motor, alarms, event_time DESC
+            ORDER BY floor(extract(epoch FROM event_time) / $4), motor, alarms, reservoir_measured_ml IS NULL,
+                     event_time DESC
         ) AS thinned ORDER BY event_time DESC LIMIT $5
         """,
         pump_id,

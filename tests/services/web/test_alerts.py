@@ -333,6 +333,7 @@ async def test_thinning_hides_no_stall(nora: Browser, ward: Ward) -> None:
             event_time=start + seq * timedelta(seconds=5),
             motor=Motor.STALLED if seq == 301 else Motor.RUNNING,
             alarms=(),
+            reservoir_measured_ml=9.5 if seq == 100 else None,
         )
         for seq in range(600)
     ]
@@ -343,4 +344,6 @@ async def test_thinning_hides_no_stall(nora: Browser, ward: Ward) -> None:
 
     assert len(found["event_time"]) < 100
     assert found["motor"].count("stalled") == 1
+    assert found["reservoir_measured_ml"].count(9.5) == 1
     assert "<td>stalled</td>" in table
+    assert "<td>9.50 mL</td>" in table
