@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import Any, Final
 
 import structlog
@@ -13,6 +15,7 @@ from streams import topics
 from streams.settings import CoreSettings
 
 TIMEOUT_MS: Final = 30_000
+POLL_SECONDS: Final = 0.1
 SAFE_COPIES: Final = 3
 # A record's key, headers and framing come on top of the batch itself.
 MAX_MESSAGE_BYTES: Final = topics.MAX_RECORD_BYTES + 1024 * 1024
@@ -77,17 +80,32 @@ async def _create(admin: AIOKafkaAdminClient, wanted: list[NewTopic]) -> None:
 
 async def _check(admin: AIOKafkaAdminClient, settings: CoreSettings) -> None:
     wanted = {settings.topic(topic.name): topic.partitions or settings.partitions for topic in topics.ALL}
-    for found in await admin.describe_topics(list(wanted)):
+    for found in await _described(admin, list(wanted)):
         name, partitions = found["topic"], len(found["partitions"])
-        if found["error_code"] == 0 and partitions != wanted[name]:
+        if partitions != wanted[name]:
             raise UnsafeTopic(
                 f"topic {name} has {partitions} partitions where {wanted[name]} are set: pumps would move between "
                 "partitions; drain it and make it anew, or set PUMPWATCH_PARTITIONS"
             )
     resources = [ConfigResource(ConfigResourceType.TOPIC, name, configs={"cleanup.policy": ""}) for name in wanted]
     for answer in await admin.describe_configs(resources):
-        for _, _, _, name, entries in answer.resources:
+        for code, message, _, name, entries in answer.resources:
+            if code:
+                raise for_code(code)(f"cannot check topic {name}: {message}")
             _check_policy(name, entries)
+
+
+async def _described(admin: AIOKafkaAdminClient, names: list[str]) -> list[dict[str, Any]]:
+    """Every topic as the broker knows it, which may take a moment after it was made."""
+    deadline = time.monotonic() + TIMEOUT_MS / 1000
+    while True:
+        found: list[dict[str, Any]] = await admin.describe_topics(names)
+        unknown = {entry["topic"]: entry["error_code"] for entry in found if entry["error_code"]}
+        if not unknown:
+            return found
+        if time.monotonic() > deadline:
+            raise for_code(min(unknown.values()))(f"cannot check the topics {', '.join(sorted(unknown))}")
+        await asyncio.sleep(POLL_SECONDS)
 
 
 def _check_policy(name: str, entries: list[tuple[Any, ...]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -53,11 +54,17 @@ def test_children_of_a_killed_supervisor_are_waited_for(tmp_path: Path) -> None:
     """They still use the data: a new stack starts when the last of them has ended."""
     script = (
         f"{HOLD}import subprocess\nfolder = Folder(Path(sys.argv[1]))\nfolder.take(0, print)\n"
-        "subprocess.Popen(['sleep', '0.4'], pass_fds=(folder.lock,))"
+        "print(subprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL, pass_fds=(folder.lock,)).pid)"
     )
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True, timeout=60)
+    argv = [sys.executable, "-c", script, str(tmp_path)]
+    left = int(subprocess.run(argv, check=True, timeout=60, stdout=subprocess.PIPE).stdout)
+    said: list[str] = []
 
-    _, said = taken(tmp_path)
+    def hear(line: str) -> None:
+        said.append(line)
+        os.kill(left, signal.SIGKILL)
+
+    Folder(tmp_path).take(0, hear)
 
     assert said == ["waiting for the processes of the run before, which was cut off"]
 
