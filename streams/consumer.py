@@ -20,8 +20,29 @@ class Positions(Protocol):
         """Take over these partitions; the offset to read each from."""
 
 
+class _NothingRead(dict[TP, int | None]):
+    """Never says that an offset was read.
+
+    Faust drops records below the last one it delivered, and notes that one after a seek too: records read again would
+    then be dropped. PostgreSQL's offset tells what was applied.
+    """
+
+    def __getitem__(self, tp: TP) -> int | None:
+        return None
+
+    def __setitem__(self, tp: TP, offset: int | None) -> None:
+        pass
+
+    def update(self, *_: Any, **__: Any) -> None:
+        pass
+
+
 class Consumer(driver.Consumer):
     """Faust's aiokafka consumer, asking `Positions` where Faust asks Kafka for committed offsets."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._read_offset = _NothingRead()
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
         """Seek every assigned partition to the offset in PostgreSQL; called after each assignment."""

@@ -165,6 +165,7 @@ class Worker:
     def stop(self, partition: Partition, reason: Stop) -> None:
         """Work on a partition no longer, and say so; its lag grows until somebody acts."""
         partition.stop(reason)
+        self.pause(partition.number)
         self._log.error("partition stopped", partition=partition.number, reason=reason)
         self._count_partitions()
 
