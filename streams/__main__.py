@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final, NoReturn
 
 import faust
@@ -19,8 +20,8 @@ from faust.types import TP
 from streams import rulebook, topics
 from streams.app import create_app
 from streams.applying import Applier
+from streams.backlog import Backlog
 from streams.dead_letters import KafkaDeadLetters, PostgresLimits
-from streams.domain.pipeline import Hearing
 from streams.metrics import Metrics
 from streams.offsets import PostgresOffsets
 from streams.operations import Operations, beat, configure_logging, record_beat, until_stopped
@@ -92,6 +93,11 @@ async def _work(settings: Settings) -> None:
         await _serve(settings, app, worker, applier, store, rules, metrics)
 
 
+async def _log_ends(app: faust.App, topic: str, numbers: Sequence[int]) -> Mapping[int, int]:
+    ends = await app.consumer.highwaters(*(TP(topic, number) for number in numbers))
+    return {tp.partition: end for tp, end in ends.items()}
+
+
 async def _serve(
     settings: Settings,
     app: faust.App,
@@ -103,21 +109,15 @@ async def _serve(
 ) -> None:
     joined = asyncio.Event()
 
-    async def log_ends(numbers: Sequence[int]) -> Mapping[int, int]:
-        ends = await app.consumer.highwaters(*(TP(worker.topic, number) for number in numbers))
-        return {tp.partition: end for tp, end in ends.items()}
-
-    async def heard(moment: datetime) -> Hearing:
-        return await hearing_of_service(store.pool, moment)
-
     async def ready() -> str | None:
         if not joined.is_set() or app.rebalancing:
             return "partitions are not assigned yet"
         await store.pool.execute("SELECT 1")
         return progress.stopped()
 
-    progress = Progress(settings, worker, log_ends, lambda: app.rebalancing, metrics, now, fatal)
-    ticks = Ticks(settings, worker, store, applier, rules, heard, metrics, now)
+    backlog, log_ends = Backlog(settings), partial(_log_ends, app, worker.topic)
+    progress = Progress(settings, worker, log_ends, lambda: app.rebalancing, backlog.waiting, metrics, now, fatal)
+    ticks = Ticks(settings, worker, store, applier, rules, partial(hearing_of_service, store.pool), metrics, now)
     operations = Operations(
         metrics.registry,
         host=settings.worker_metrics_host,
@@ -133,7 +133,7 @@ async def _serve(
         listen_for_profiles(dsn, worker.forget_pump, metrics),
         keep_up(store, metrics, now),
     )
-    async with operations, _running(app, worker), background:
+    async with backlog, operations, _running(app, worker), background:
         joined.set()
         await _until_broken(app)
 

@@ -21,6 +21,7 @@ class _App(faust.App):
         """Nothing is kept in files: there are no tables."""
 
 
+# Longer than forty lines: it is one list of settings, and each keeps its reason beside it.
 def create_app(settings: Settings, worker: Worker) -> faust.App:
     """The app, not started; making it connects to nothing.
 

@@ -175,6 +175,8 @@ class Partition:
         self.next_offset = 0
         self.unsure = True
         """The stored offset or a pump's row may differ from what is known here: read before the next write."""
+        self.backlogged = False
+        """Whether reports of its pumps wait in the backlog: they are accepted, and cannot be applied yet."""
         self.heard_until: datetime | None = None
         """Service time up to which everything accepted has been applied; None: not known yet."""
         self.progress_at = 0.0
@@ -216,6 +218,6 @@ class Partition:
         self.next_offset, self.progress_at, self.seek_at = next_offset, at, None
 
     def heard(self, until: datetime) -> None:
-        """Everything accepted up to ``until`` is applied; it never moves back."""
-        if self.heard_until is None or until > self.heard_until:
+        """Everything accepted up to ``until`` is applied; it never moves back, nor while old reports wait."""
+        if not self.backlogged and (self.heard_until is None or until > self.heard_until):
             self.heard_until = until

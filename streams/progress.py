@@ -28,6 +28,7 @@ class Progress:
 
     Args:
         log_ends: The end offset of each of these partitions; may fail or hang.
+        backlogged: Partitions whose backlog was not moved into the log yet; may fail or hang.
         moving: Whether partitions are being moved between workers, when none of them is worked on.
         clock: Service time, aware UTC.
     """
@@ -38,13 +39,14 @@ class Progress:
         worker: Worker,
         log_ends: Callable[[Sequence[int]], Awaitable[Mapping[int, int]]],
         moving: Callable[[], bool],
+        backlogged: Callable[[], Awaitable[set[int]]],
         metrics: Metrics,
         clock: Callable[[], datetime],
         fatal: Fatal,
     ) -> None:
         self._settings, self._worker, self._log_ends = settings, worker, log_ends
         self._metrics, self._clock, self._fatal = metrics, clock, fatal
-        self._moving = moving
+        self._moving, self._backlogged = moving, backlogged
         self._answered_at = self._still_at = time.monotonic()
         self._shown: set[int] = set()
         self._reason: str | None = None
@@ -77,6 +79,10 @@ class Progress:
         ends: Mapping[int, int] = {}
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
+                # Before the ends: what is moved in between is then found in the log.
+                waiting = await self._backlogged()
+                for partition in ours:
+                    partition.backlogged = partition.number in waiting
                 ends = await self._log_ends([partition.number for partition in ours]) if ours else {}
             self._answered_at = now
         except Exception as error:  # noqa: BLE001 - whatever the client says, what counts is how long it goes on

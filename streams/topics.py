@@ -36,6 +36,9 @@ DEAD_LETTERS: Final = Topic("pump.dead-letters.v1", timedelta(days=90), 6)
 ALERTS: Final = Topic("pump.alerts.v1", timedelta(days=90), 6)
 """Alert events as CloudEvents in binary mode, key ``pump_id``."""
 
+FEEDER_GROUP: Final = "pumpwatch-feeder"
+"""The consumer group that moves `BACKLOG` to `TELEMETRY`; what it has committed is moved."""
+
 ALL: Final = (TELEMETRY, BACKLOG, REPORTS, DEAD_LETTERS, ALERTS)
 
 

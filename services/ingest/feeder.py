@@ -27,7 +27,6 @@ from streams import topics
 from streams.operations import STATEMENT_SECONDS
 from streams.topics import MAX_BATCH_REPORTS, MAX_RECORD_BYTES
 
-GROUP: Final = "pumpwatch-feeder"
 CALL_SECONDS: Final = 10.0
 START_SECONDS: Final = 30.0
 POLL_MS: Final = 1_000
@@ -124,7 +123,7 @@ class Feeder:
         return AIOKafkaConsumer(
             self._backlog,
             bootstrap_servers=self._settings.kafka,
-            group_id=self._settings.topic(GROUP),
+            group_id=self._settings.topic(topics.FEEDER_GROUP),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             session_timeout_ms=int(self._settings.ingest_session_seconds * 1000),

@@ -12,6 +12,11 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        self._count_notifications(registry)
+        self._count_escalations(registry)
+        self._watch_outbox(registry)
+
+    def _count_notifications(self, registry: CollectorRegistry) -> None:
         self.alert_latency = Histogram(
             "pumpwatch_alert_latency_seconds",
             "From acceptance of the report behind an alert to a stage of telling people.",
@@ -36,6 +41,11 @@ class Metrics:
             "Sent again because the outcome of the first try is unknown; marked as possible repeats.",
             registry=registry,
         )
+        self.notifications_waiting = Gauge(
+            "pumpwatch_notifications_waiting", "Notifications queued or being sent.", registry=registry
+        )
+
+    def _count_escalations(self, registry: CollectorRegistry) -> None:
         self.decisions = Counter(
             "pumpwatch_escalation_decisions_total",
             "Alerts looked at, by why people were told or why nobody was.",
@@ -69,6 +79,8 @@ class Metrics:
             ["part"],
             registry=registry,
         )
+
+    def _watch_outbox(self, registry: CollectorRegistry) -> None:
         self.outbox_pending = Gauge(
             "pumpwatch_outbox_pending", "Outbox rows that the ladder has not taken over.", registry=registry
         )
@@ -79,7 +91,4 @@ class Metrics:
             "pumpwatch_outbox_oldest_age_seconds",
             "Age of the oldest outbox row that the ladder has not taken over; 0 without one.",
             registry=registry,
-        )
-        self.notifications_waiting = Gauge(
-            "pumpwatch_notifications_waiting", "Notifications queued or being sent.", registry=registry
         )

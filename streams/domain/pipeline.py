@@ -41,6 +41,7 @@ from streams.domain.world import (
 )
 
 NON_DELIVERY_RULE: Final = "DLV-09"
+LOOK_AGAIN: Final = timedelta(seconds=1)
 
 
 class Disposition(StrEnum):
@@ -346,7 +347,7 @@ def _next_wake_at(
     wake_at = min((at for at in (view.wake_at, planned, gap_at) if at is not None), default=None)
     if wake_at is not None and wake_at <= now:
         # A deadline that stays due (silence behind a lag) is looked at again soon, not in a busy loop.
-        return now + timedelta(seconds=1)
+        return now + LOOK_AGAIN
     return wake_at
 
 

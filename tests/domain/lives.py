@@ -44,6 +44,17 @@ PROFILES = st.sampled_from(
     ]
 ).map(profiles_of)
 
+_ALARMS = st.sampled_from(
+    [
+        None,
+        (),
+        (),
+        (Alarm.MOTOR_STALL,),
+        (Alarm.LOW_RESERVOIR,),
+        (Alarm.RESERVOIR_EMPTY,),
+        (Alarm.ELECTIVE_REPLACEMENT,),
+    ]
+)
 _MINUTES = st.sampled_from([1, 5, 15, 15, 15, 45, 60, 180, 420, 1500])
 
 
@@ -82,19 +93,6 @@ def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
     told: list[Report] = []
     for _ in range(draw(st.integers(2, max_size))):
         motor = draw(st.sampled_from([None, Motor.RUNNING, Motor.RUNNING, Motor.RUNNING, *Motor]))
-        alarms = draw(
-            st.sampled_from(
-                [
-                    None,
-                    (),
-                    (),
-                    (Alarm.MOTOR_STALL,),
-                    (Alarm.LOW_RESERVOIR,),
-                    (Alarm.RESERVOIR_EMPTY,),
-                    (Alarm.ELECTIVE_REPLACEMENT,),
-                ]
-            )
-        )
         told.append(
             Report(
                 schema_version=1,
@@ -105,7 +103,7 @@ def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
                 gateway_id="GW-1",
                 gateway_time=at,
                 motor=motor,
-                alarms=alarms,
+                alarms=draw(_ALARMS),
                 reservoir_estimated_ml=draw(st.sampled_from([None, 12.0, 3.5, 1.9, 1.8, 0.3])),
                 reservoir_measured_ml=draw(st.sampled_from([None, None, 10.0, 0.4])),
                 flow_programmed_ml_per_day=draw(st.sampled_from([None, 0.2])),

@@ -22,6 +22,11 @@ class Log:
         self.end = end
         self.fault: Exception | None = None
         self.moving = False
+        self.waiting: set[int] = set()
+
+    async def backlogged(self) -> set[int]:
+        """Partitions with old reports that are not in the log yet."""
+        return self.waiting
 
     async def ends(self, numbers: Sequence[int]) -> Mapping[int, int]:
         """The same end for every partition."""
@@ -32,7 +37,9 @@ class Log:
 
 def watching(bench: Bench, log: Log) -> Progress:
     """The bench's present process, watched."""
-    return Progress(bench.settings, bench.worker, log.ends, lambda: log.moving, bench.metrics, bench.clock, fatal)
+    return Progress(
+        bench.settings, bench.worker, log.ends, lambda: log.moving, log.backlogged, bench.metrics, bench.clock, fatal
+    )
 
 
 def let_pass(bench: Bench, watched: Progress, seconds: float) -> None:
@@ -163,4 +170,23 @@ async def test_how_far_was_heard_follows_the_log() -> None:
     await watched.once()
 
     assert behind == received(3).received_at
+    assert bench.partition.heard_until == NOON - timedelta(seconds=2)
+
+
+async def test_nobody_is_heard_while_old_reports_wait_in_the_backlog() -> None:
+    """They are accepted, so their pumps are not silent; once they are moved and applied, hearing goes on."""
+    bench = Bench()
+    await bench.start()
+    log = Log(1)
+    log.waiting = {bench.partition.number}
+    watched = watching(bench, log)
+
+    await watched.once()
+    await bench.worker.handle(record(0, received(3)))
+    await watched.once()
+    meanwhile = bench.partition.heard_until
+    log.waiting = set()
+    await watched.once()
+
+    assert meanwhile is None
     assert bench.partition.heard_until == NOON - timedelta(seconds=2)
