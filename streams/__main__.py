@@ -24,7 +24,7 @@ from streams.backlog import Backlog
 from streams.dead_letters import KafkaDeadLetters, PostgresLimits
 from streams.metrics import Metrics
 from streams.offsets import PostgresOffsets
-from streams.operations import Operations, beat, configure_logging, record_beat, until_stopped
+from streams.operations import STOPPING_SECONDS, Operations, beat, configure_logging, record_beat, until_stopped
 from streams.profile_listener import listen_for_profiles
 from streams.progress import Progress
 from streams.provision import provision
@@ -38,7 +38,8 @@ SERVICE: Final = "worker"
 UNEXPECTED: Final = 70
 """EX_SOFTWARE: something happened that this code does not know how to go on from."""
 START_SECONDS: Final = 60.0
-STOP_SECONDS: Final = 60.0
+STOP_SECONDS: Final = 15.0
+"""Longer than the longest batch; with the broker gone there is nobody to take leave of: PostgreSQL has the offsets."""
 
 
 def now() -> datetime:
@@ -67,7 +68,7 @@ def _origin(error: BaseException) -> list[str]:
 
 async def main(settings: Settings) -> None:
     """Run until SIGTERM or SIGINT, also while still starting; what is under way ends first."""
-    work, stopped = asyncio.create_task(_work(settings)), asyncio.create_task(until_stopped())
+    work, stopped = asyncio.create_task(_work(settings)), asyncio.create_task(until_stopped(STOPPING_SECONDS))
     await asyncio.wait((work, stopped), return_when=asyncio.FIRST_COMPLETED)
     work.cancel()
     stopped.cancel()
@@ -194,10 +195,15 @@ def start() -> None:
     """Entry point."""
     settings = Settings()
     configure_logging(SERVICE, settings.log_level)
-    try:
-        asyncio.run(main(settings))
-    except Exception as error:  # noqa: BLE001 - the process' outermost loop
-        fatal("worker ended", error)
+    # Closing the runner would wait for tasks of the stream processor that ignore their cancellation.
+    with asyncio.Runner() as runner:
+        try:
+            runner.run(main(settings))
+        except Exception as error:  # noqa: BLE001 - the process' outermost loop
+            fatal("worker ended", error)
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)
 
 
 if __name__ == "__main__":

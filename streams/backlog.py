@@ -5,14 +5,19 @@ Until they are, a pump whose news stand there only seems silent, and nothing may
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from types import TracebackType
-from typing import Self
+from typing import Final, Self
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
 
 from streams import topics
 from streams.settings import CoreSettings
+
+LEAVE_SECONDS: Final = 3.0
 
 
 class Backlog:
@@ -38,9 +43,11 @@ class Backlog:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Disconnect."""
-        await self._admin.close()
-        await self._consumer.stop()
+        """Disconnect; a broker that is gone is not waited for."""
+        for leave in (self._admin.close, self._consumer.stop):
+            with contextlib.suppress(TimeoutError, KafkaError):
+                async with asyncio.timeout(LEAVE_SECONDS):
+                    await leave()
 
     async def waiting(self) -> set[int]:
         """Partitions with records that the feeder has not moved.

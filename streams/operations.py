@@ -7,9 +7,11 @@ import contextlib
 import errno
 import importlib.metadata
 import logging
+import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
 from typing import Final, Self
@@ -27,6 +29,10 @@ from starlette.routing import Route
 HEARTBEAT_SECONDS: Final = 5.0
 BREAK_SECONDS: Final = 60.0
 STATEMENT_SECONDS: Final = 5.0
+STOPPING_SECONDS: Final = 30.0
+"""How long a service may take to stop: longer than any of its own limits."""
+NOT_STOPPED: Final = 75
+"""EX_TEMPFAIL: stopped, but not in order."""
 _LOST: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """PostgreSQL did not answer; the last of them is how asyncpg meets a connection that is cut in the middle."""
 
@@ -221,17 +227,32 @@ def _health(reason: str | None) -> Response:
     return PlainTextResponse("ok" if reason is None else reason, 200 if reason is None else 503)
 
 
-async def until_stopped() -> None:
-    """Return at the first SIGTERM or SIGINT; a second one then ends the process at once."""
+async def until_stopped(patience: float | None = None) -> None:
+    """Return at the first SIGTERM or SIGINT; a second one then ends the process at once.
+
+    Args:
+        patience: Seconds from then until the process ends whatever it still waits for; None: no limit. Drivers may
+            swallow a cancellation, and without an end a process whose supervisor is gone would stay for ever.
+    """
     loop, stopped = asyncio.get_running_loop(), asyncio.Event()
     signals = (signal.SIGTERM, signal.SIGINT)
     for number in signals:
         loop.add_signal_handler(number, stopped.set)
     try:
         await stopped.wait()
+        if patience is not None:
+            last = threading.Timer(patience, _give_up)
+            last.daemon = True
+            last.start()
     finally:
         for number in signals:
             loop.remove_signal_handler(number)
+
+
+def _give_up() -> None:
+    structlog.get_logger().critical("does not stop by itself")
+    sys.stdout.flush()
+    os._exit(NOT_STOPPED)
 
 
 async def record_beat(connection: asyncpg.Connection | asyncpg.Pool, service: str, instance: str) -> None:

@@ -18,7 +18,7 @@ from services.emulator.metrics import Metrics
 from services.emulator.run import run
 from services.emulator.scenario import Scenario, ScenarioError, load, profile_documents
 from services.emulator.settings import Settings
-from streams.operations import Operations, PortTaken, configure_logging, until_stopped
+from streams.operations import STOPPING_SECONDS, Operations, PortTaken, configure_logging, until_stopped
 
 
 def main() -> int:
@@ -88,7 +88,7 @@ async def _serve(scenario: Scenario, settings: Settings, now: datetime) -> None:
         ready=ready,
     )
     playing = asyncio.create_task(run(scenario, settings, metrics, now), name="scenario")
-    stopping = asyncio.create_task(until_stopped(), name="stop signal")
+    stopping = asyncio.create_task(until_stopped(STOPPING_SECONDS), name="stop signal")
     async with operations:
         await asyncio.wait((playing, stopping), return_when=asyncio.FIRST_COMPLETED)
     if not stopping.done():

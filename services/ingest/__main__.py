@@ -32,6 +32,7 @@ from services.ingest.web import Limits, ReportsEdge
 from streams.dead_letters import PostgresLimits
 from streams.operations import (
     HEARTBEAT_SECONDS,
+    STOPPING_SECONDS,
     Operations,
     PortTaken,
     configure_logging,
@@ -125,9 +126,17 @@ async def _work(*works: Coroutine[Any, Any, None]) -> None:
     """Run these until a signal; one that fails in a way it does not know ends the process."""
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(work) for work in works]
-        await until_stopped()
-        for task in running:
+        await until_stopped(STOPPING_SECONDS)
+        await _end(running)
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel until they end: a driver that is just connecting may swallow a cancellation."""
+    pending = set(tasks)
+    while pending:
+        for task in pending:
             task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=1)
 
 
 async def beat_while_hearing(pool: asyncpg.Pool, instance: str, publisher: KafkaPublisher, metrics: Metrics) -> None:

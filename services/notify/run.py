@@ -24,7 +24,7 @@ from services.notify.rounds import Wakes, go_round
 from services.notify.settings import Settings
 from services.notify.webhook import Webhook
 from streams.domain.escalation import Channel as ChannelName
-from streams.operations import HEARTBEAT_SECONDS, Operations, record_beat, until_stopped
+from streams.operations import HEARTBEAT_SECONDS, STOPPING_SECONDS, Operations, record_beat, until_stopped
 from streams.store import Store
 
 CONNECTIONS: Final = 8
@@ -55,7 +55,7 @@ async def run(settings: Settings, instance: str) -> None:
         return None
 
     host, port = settings.notify_metrics_host, settings.notify_metrics_port
-    stopping = asyncio.create_task(until_stopped(), name="until stopped")
+    stopping = asyncio.create_task(until_stopped(STOPPING_SECONDS), name="until stopped")
     async with Operations(metrics.registry, host=host, port=port, live=lambda: None, ready=ready):
         store = await _first(stopping, _open(dsn))
         if store is None:

@@ -30,7 +30,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from streams.operations import PortTaken, WebServer, configure_logging, listen, until_stopped
+from streams.operations import STOPPING_SECONDS, PortTaken, WebServer, configure_logging, listen, until_stopped
 from streams.settings import CoreSettings
 
 LOOPBACK: Final = "127.0.0.1"
@@ -191,7 +191,7 @@ async def run(settings: Settings) -> None:
         log = structlog.get_logger()
         log.info("listening", name="http", url=server.url)
         log.info("listening", name="smtp", url=f"smtp://{LOOPBACK}:{port}")
-        await until_stopped()
+        await until_stopped(STOPPING_SECONDS)
 
 
 @contextlib.asynccontextmanager

@@ -21,7 +21,16 @@ from services.web.rendering import Pages
 from services.web.sessions import Lifetime
 from services.web.settings import Settings
 from streams import rulebook
-from streams.operations import Operations, PortTaken, WebServer, beat, configure_logging, listen, until_stopped
+from streams.operations import (
+    STOPPING_SECONDS,
+    Operations,
+    PortTaken,
+    WebServer,
+    beat,
+    configure_logging,
+    listen,
+    until_stopped,
+)
 from streams.store import Store
 
 HASHING_AT_ONCE: Final = 2
@@ -87,7 +96,7 @@ async def _until_stopped(desk: Desk, listener: socket.socket) -> None:
     server = WebServer(create_app(desk), listener)
     async with operations, server:
         log.info("listening", name="http", url=server.url)
-        await until_stopped()
+        await until_stopped(STOPPING_SECONDS)
         # Streams never end by themselves, and the server waits for open requests.
         desk.feed.close()
     for task in tasks:
