@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import sys
@@ -35,6 +36,7 @@ from streams.worker import TRANSIENT, Worker
 from streams.worker_settings import Settings
 
 SERVICE: Final = "worker"
+COLLECT_AFTER: Final = (50_000, 20, 100)
 UNEXPECTED: Final = 70
 """EX_SOFTWARE: something happened that this code does not know how to go on from."""
 START_SECONDS: Final = 60.0
@@ -195,6 +197,9 @@ def start() -> None:
     """Entry point."""
     settings = Settings()
     configure_logging(SERVICE, settings.log_level)
+    # Worlds are immutable and without cycles: to look for some in tens of thousands of them costs more than to decide.
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
     # Closing the runner would wait for tasks of the stream processor that ignore their cancellation.
     with asyncio.Runner() as runner:
         try:

@@ -28,6 +28,9 @@ Fact = tuple[datetime, Callable[[PumpState, Therapy], PumpState]]
 
 def facts(state: PumpState, report: Report) -> list[Fact]:
     """What the report says, oldest first, each with its event time and what it does to the state."""
+    measured = (report.event_time, partial(_measured, report=report))
+    if not report.events:
+        return [measured]
     told: list[Fact] = []
     for event in sorted(report.events, key=lambda event: event.at or report.event_time):
         at = event.at or report.event_time
@@ -35,7 +38,7 @@ def facts(state: PumpState, report: Report) -> list[Fact]:
         if event.type is EventType.STALL_STARTED and state.confirmed_at and state.confirmed_at > at:
             # The stall is news, its end is not: the motor was already seen running since.
             told.append((at, partial(_confirmed_again, at=state.confirmed_at)))
-    told.append((report.event_time, partial(_measured, report=report)))
+    told.append(measured)
     return told
 
 
@@ -188,47 +191,52 @@ def _interference(state: PumpState, at: datetime, therapy: Therapy) -> PumpState
 
 def _measured(state: PumpState, therapy: Therapy, report: Report) -> PumpState:
     at = report.event_time
-    changes: dict[str, Any] = {}
-    if state.clock is None or at > state.clock:
-        changes["clock"] = at
-    if state.reported_at is None or at > state.reported_at:
-        changes["reported_at"] = at
+    changes = _volumes(state, report)
     rebooted = state.boot_id is not None and report.boot_id > state.boot_id
     if state.boot_id is None or rebooted:
         changes["boot_id"] = report.boot_id
     if rebooted:
         changes |= {"motor": None, "motor_at": None, "delivered_ml": None}
-    estimated = state.estimated
-    if report.reservoir_estimated_ml is not None and (not estimated or at >= estimated[-1].at):
-        changes["estimated"] = (*estimated, Sample(report.reservoir_estimated_ml, at))[-KEPT_ESTIMATES:]
-    measured = state.measured
-    if report.reservoir_measured_ml is not None and (measured is None or at >= measured.at):
-        changes["measured"] = Sample(report.reservoir_measured_ml, at)
-    if report.flow_programmed_ml_per_day is not None and "reported_at" in changes:
-        changes["flow_ml_per_day"] = report.flow_programmed_ml_per_day
     if report.alarms is not None and (state.alarms_at is None or at >= state.alarms_at):
         changes["alarms"] = report.alarms
         changes["alarms_at"] = at
+    newest = state.motor_at is None or rebooted or at >= state.motor_at
+    if report.motor is not None and newest:
+        changes["motor"], changes["motor_at"] = report.motor.value, at
+    delivered, moved = report.volume_delivered_ml, False
+    if delivered is not None:
+        moved = not rebooted and state.delivered_ml is not None and delivered > state.delivered_ml
+        changes["delivered_ml"] = delivered
     state = replace(state, **changes)
     if report.emi is not None and report.emi.level is EmiLevel.MRI:
         state = _interference(state, at, therapy)
-    return _motor(state, therapy, report)
+    return _motor(state, therapy, report, moved=moved) if newest else state
 
 
-def _motor(state: PumpState, therapy: Therapy, report: Report) -> PumpState:
-    at, motor = report.event_time, report.motor
-    newest = state.motor_at is None or at >= state.motor_at
-    alarming = report.alarms is not None and not DELIVERY_ALARMS.isdisjoint(report.alarms)
-    if motor is not None and newest:
-        state = replace(state, motor=motor.value, motor_at=at)
-    delivered = report.volume_delivered_ml
-    moved = delivered is not None and state.delivered_ml is not None and delivered > state.delivered_ml
-    if delivered is not None:
-        state = replace(state, delivered_ml=delivered)
-    if motor is Motor.STALLED or (report.alarms is not None and Alarm.MOTOR_STALL in report.alarms):
-        return stall(state, at, therapy.interval) if newest else state
-    if not newest:
-        return state
+def _volumes(state: PumpState, report: Report) -> dict[str, Any]:
+    """What is newer than what is known of the clock, the levels and the flow."""
+    at = report.event_time
+    changes: dict[str, Any] = {}
+    if state.clock is None or at > state.clock:
+        changes["clock"] = at
+    if state.reported_at is None or at > state.reported_at:
+        changes["reported_at"] = at
+        if report.flow_programmed_ml_per_day is not None:
+            changes["flow_ml_per_day"] = report.flow_programmed_ml_per_day
+    estimated = state.estimated
+    if report.reservoir_estimated_ml is not None and (not estimated or at >= estimated[-1].at):
+        changes["estimated"] = (*estimated, Sample(report.reservoir_estimated_ml, at))[-KEPT_ESTIMATES:]
+    if report.reservoir_measured_ml is not None and (state.measured is None or at >= state.measured.at):
+        changes["measured"] = Sample(report.reservoir_measured_ml, at)
+    return changes
+
+
+def _motor(state: PumpState, therapy: Therapy, report: Report, *, moved: bool) -> PumpState:
+    """What the newest word on the motor, or a sensed flow, says of delivery."""
+    at, motor, alarms = report.event_time, report.motor, report.alarms
+    if motor is Motor.STALLED or (alarms and Alarm.MOTOR_STALL in alarms):
+        return stall(state, at, therapy.interval)
+    alarming = alarms and not DELIVERY_ALARMS.isdisjoint(alarms)
     if (motor is not None and motor is not Motor.RUNNING) or alarming:
         return freeze(state, at, therapy.interval)
     if motor is Motor.RUNNING or moved:

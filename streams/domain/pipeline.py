@@ -344,7 +344,11 @@ def _next_wake_at(
         planned = _silence_wake_at(world, profiles, rules, hearing)
     gaps = world.arrivals.gaps
     gap_at = min(gap.opened_at for gap in gaps) + LATENESS + timedelta(seconds=1) if gaps else None
-    wake_at = min((at for at in (view.wake_at, planned, gap_at) if at is not None), default=None)
+    wake_at = view.wake_at
+    if planned is not None and (wake_at is None or planned < wake_at):
+        wake_at = planned
+    if gap_at is not None and (wake_at is None or gap_at < wake_at):
+        wake_at = gap_at
     if wake_at is not None and wake_at <= now:
         # A deadline that stays due (silence behind a lag) is looked at again soon, not in a busy loop.
         return now + LOOK_AGAIN

@@ -199,12 +199,13 @@ def therapy_of(profile: PumpProfile) -> Therapy:
 class ProfileHistory:
     """All versions of one pump's profile; immutable once built."""
 
-    __slots__ = ("_starts", "_therapies", "versions")
+    __slots__ = ("_last_start", "_starts", "_therapies", "versions")
 
     def __init__(self, versions: tuple[PumpProfile, ...] = ()) -> None:
         self.versions = tuple(sorted(versions, key=lambda version: version.valid_from))
         self._starts = [version.valid_from for version in self.versions]
         self._therapies = [therapy_of(version) for version in self.versions]
+        self._last_start = self._starts[-1] if self._starts else None
 
     def at(self, moment: datetime) -> PumpProfile | None:
         """The version in force at ``moment``, or None before the first one."""
@@ -213,13 +214,20 @@ class ProfileHistory:
 
     def therapy(self, moment: datetime) -> Therapy:
         """What rules read at ``moment``; `STRICTEST` where no version is in force."""
+        last_start = self._last_start
+        if last_start is None:
+            return STRICTEST
+        if moment >= last_start:
+            return self._therapies[-1]
         index = bisect_right(self._starts, moment)
         return self._therapies[index - 1] if index else STRICTEST
 
     def next_change(self, moment: datetime) -> datetime | None:
         """When the next version comes into force after ``moment`` (exclusive)."""
-        index = bisect_right(self._starts, moment)
-        return self._starts[index] if index < len(self._starts) else None
+        last_start = self._last_start
+        if last_start is None or moment >= last_start:
+            return None
+        return self._starts[bisect_right(self._starts, moment)]
 
 
 _DOCUMENT: Final = TypeAdapter(PumpProfile)

@@ -46,8 +46,11 @@ def _low_since(view: View, consecutive: int) -> datetime | None:
     state = view.state
     if Alarm.LOW_RESERVOIR in state.alarms:
         return state.alarms_at
-    newest = state.estimated[-consecutive:]
     limit = view.therapy.low_reservoir_ml
+    # The newest decides almost always.
+    if not state.estimated or state.estimated[-1].value > limit:
+        return None
+    newest = state.estimated[-consecutive:]
     if len(newest) == consecutive and all(sample.value <= limit for sample in newest):
         return newest[-1].at
     return None
