@@ -8,6 +8,7 @@ the same transaction, the fence against a second writer, and due times.
 from __future__ import annotations
 
 import asyncio
+import gc
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,6 +28,9 @@ from tests.benchmarks.rivals.quix import application, validated
 
 def main() -> None:
     """Run until the time is over or the topic is empty."""
+    # As our own worker does: both keep the same worlds in memory.
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
     settings = given()
     meter = meter_of(settings)
     app = application(settings, meter)
