@@ -1,7 +1,7 @@
-"""``pumpwatch``: what operators do by hand.
+"""What operators do by hand.
 
-Exit codes: 0 done; 1 the answer is no (no stack runs, the chain is broken, a line or rule cannot be used); 2 wrong
-arguments or settings; 3 the database or Kafka does not answer or refuses.
+Exit codes: 0 done; 1 the answer is no: no stack runs, the chain is broken, a line or rule cannot be used; 2 wrong
+arguments or settings; 3 the database or Kafka does not answer, or refuses.
 """
 
 from __future__ import annotations

@@ -27,7 +27,9 @@ async def worklist(visit: Visit) -> Response:
     recent = visit.request.query_params.get("show") == "recent"
     pool = visit.desk.store.pool
     listing = await (alerts.recent_alerts(pool, visit.now - RECENT) if recent else alerts.open_alerts(pool))
-    unconfirmed = sum(1 for alert in listing.alerts if alert.open and not alert.confirmed)
+    # INFO alerts ask nobody for anything.
+    waiting = (alert for alert in listing.alerts if alert.open and alert.priority != "info")
+    unconfirmed = sum(1 for alert in waiting if not alert.confirmed)
     return visit.page(
         "worklist.html",
         listing=listing,

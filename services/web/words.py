@@ -7,7 +7,7 @@ from typing import Final
 
 from streams.domain.escalation import Role
 
-SYMBOLS: Final = {"high": "▲▲▲", "medium": "▲▲", "low": "▲", "info": "ⓘ"}
+SYMBOLS: Final = {"high": "▲▲▲", "medium": "▲▲", "low": "▲", "info": "•"}
 """Never colour alone; the number of signs grows with the priority."""
 
 KINDS: Final = {

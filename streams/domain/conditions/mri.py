@@ -84,5 +84,6 @@ def recovery_overdue(view: View, rule: Rule) -> Finding:
     if not steps:
         return Finding(Presence.ABSENT if view.open_track(rule.id) is None else Presence.NOT_EVALUABLE, wake_at=wake_at)
     physician_by = confirmed_at + therapy.budget if steps[-1].priority is Priority.HIGH else None
-    values = {"end": end.strftime("%Y-%m-%d %H:%M UTC")}
+    ended = "ended" if end <= view.at else "its window is open until"
+    values = {"end": f"{ended} {end:%Y-%m-%d %H:%M} UTC"}
     return Finding(Presence.PRESENT, steps, wake_at=wake_at, physician_by=physician_by, values=values)
