@@ -33,7 +33,7 @@ STOPPING_SECONDS: Final = 30.0
 """How long a service may take to stop: longer than any of its own limits."""
 NOT_STOPPED: Final = 75
 """EX_TEMPFAIL: stopped, but not in order."""
-_LOST: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+NO_DATABASE: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """PostgreSQL did not answer; the last of them is how asyncpg meets a connection that is cut in the middle."""
 
 
@@ -282,6 +282,6 @@ async def beat(pool: asyncpg.Pool, service: str, instance: str) -> None:
     while True:
         try:
             await record_beat(pool, service, instance)
-        except _LOST as error:
+        except NO_DATABASE as error:
             log.warning("heartbeat not recorded", error=type(error).__name__)
         await asyncio.sleep(HEARTBEAT_SECONDS)

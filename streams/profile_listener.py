@@ -10,7 +10,7 @@ import asyncpg
 import structlog
 
 from streams.metrics import Metrics
-from streams.operations import STATEMENT_SECONDS
+from streams.operations import NO_DATABASE, STATEMENT_SECONDS
 
 CHANNEL: Final = "pumpwatch_profiles"
 PROBE_SECONDS: Final = 5.0
@@ -31,7 +31,7 @@ async def listen_for_profiles(dsn: str, forget: Callable[[str], None], metrics: 
     while True:
         try:
             await _listen(dsn, forget)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except NO_DATABASE as error:
             metrics.listener_losses.inc()
             log.warning("profile listener lost", error=type(error).__name__)
         await asyncio.sleep(AGAIN_SECONDS)

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final, Protocol
 
-import asyncpg
 import structlog
 
 from streams.metrics import Metrics
+from streams.operations import NO_DATABASE
 
 EVERY_SECONDS: Final = 3_600.0
 AGAIN_SECONDS: Final = 60.0
@@ -30,7 +30,7 @@ async def keep_up(store: Upkeep, metrics: Metrics, clock: Callable[[], datetime]
         try:
             async with asyncio.timeout(UPKEEP_SECONDS):
                 await store.maintain(clock())
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except NO_DATABASE as error:
             metrics.maintenance_failures.inc()
             structlog.get_logger().error("upkeep failed", error=type(error).__name__)
             await asyncio.sleep(AGAIN_SECONDS)

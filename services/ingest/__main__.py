@@ -26,12 +26,13 @@ from services.ingest.metrics import Failure, Metrics
 from services.ingest.publisher import KafkaPublisher
 from services.ingest.server import Bounds, HttpServer
 from services.ingest.settings import Settings
-from services.ingest.tokens import UNREACHABLE, KnownGateways, Tokens
+from services.ingest.tokens import KnownGateways, Tokens
 from services.ingest.unpacking import Caps
 from services.ingest.web import Limits, ReportsEdge
 from streams.dead_letters import PostgresLimits
 from streams.operations import (
     HEARTBEAT_SECONDS,
+    NO_DATABASE,
     STOPPING_SECONDS,
     Operations,
     PortTaken,
@@ -148,7 +149,7 @@ async def beat_while_hearing(pool: asyncpg.Pool, instance: str, publisher: Kafka
         if publisher.reachable:
             try:
                 await record_beat(pool, SERVICE, instance)
-            except UNREACHABLE as error:
+            except NO_DATABASE as error:
                 metrics.failures.labels(Failure.HEARTBEAT).inc()
                 structlog.get_logger().warning("heartbeat not recorded", error=type(error).__name__)
         await asyncio.sleep(HEARTBEAT_SECONDS)
@@ -192,7 +193,7 @@ async def _patiently(call: Callable[[], Awaitable[Answer]]) -> Answer:
     raise AssertionError("a retry either returns or raises")
 
 
-_STARTING: Final = (*UNREACHABLE, KafkaError)
+_STARTING: Final = (*NO_DATABASE, KafkaError)
 
 
 def _causes(error: BaseException) -> list[str]:

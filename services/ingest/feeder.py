@@ -24,7 +24,7 @@ from services.ingest.pace import Pace, Window
 from services.ingest.publisher import NotAcknowledged, Publisher
 from services.ingest.settings import Settings
 from streams import topics
-from streams.operations import STATEMENT_SECONDS
+from streams.operations import NO_DATABASE, STATEMENT_SECONDS
 from streams.topics import MAX_BATCH_REPORTS, MAX_RECORD_BYTES
 
 CALL_SECONDS: Final = 10.0
@@ -34,7 +34,7 @@ MOST_RECORDS: Final = 100
 RETRY_SECONDS: Final = 2.0
 MAX_POLL_MS: Final = 24 * 3600 * 1000
 """A worker may be away for hours; until then the feeder only holds a few records and must not lose its place."""
-TROUBLE: Final = (KafkaError, OSError, TimeoutError, NotAcknowledged, asyncpg.PostgresError, asyncpg.InterfaceError)
+TROUBLE: Final = (KafkaError, NotAcknowledged, *NO_DATABASE)
 
 
 async def applied_offsets(pool: asyncpg.Pool, topic: str) -> dict[int, int]:

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-import asyncpg
 import structlog
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.errors import KafkaError
@@ -28,7 +27,7 @@ from services.ingest.urgency import carries_alarm, lane_of
 from streams import topics
 from streams.dead_letters import DeadLetterLimit, PostgresLimits
 from streams.domain.telemetry import Received, Rejected
-from streams.operations import version
+from streams.operations import NO_DATABASE, version
 
 GROUP: Final = "pumpwatch-ingest"
 SCHEMA_VERSION: Final = "1"
@@ -38,7 +37,6 @@ POLL_MS: Final = 500
 MOST_RECORDS: Final = 1_000
 RETRY_SECONDS: Final = 1.0
 TROUBLE: Final = (KafkaError, OSError, TimeoutError, NotAcknowledged)
-DATABASE_TROUBLE: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +249,7 @@ class KafkaEdge:
     async def _stored(self, partition: TopicPartition) -> int:
         try:
             return await self._stored_limits.load(self._topic, partition.partition)
-        except DATABASE_TROUBLE as error:
+        except NO_DATABASE as error:
             self._limit_trouble(error)
             return 0
 
@@ -263,7 +261,7 @@ class KafkaEdge:
                 if partition in following and count != self._saved.get(partition, 0):
                     await self._stored_limits.save(self._topic, partition.partition, count)
                     self._saved[partition] = count
-        except DATABASE_TROUBLE as error:
+        except NO_DATABASE as error:
             self._limit_trouble(error)
 
     def _limit_trouble(self, error: BaseException) -> None:

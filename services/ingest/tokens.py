@@ -14,11 +14,10 @@ import structlog
 from services.ingest.metrics import Failure, Metrics
 from services.ingest.problems import Kind, Problem
 from streams import gateways
-from streams.operations import STATEMENT_SECONDS
+from streams.operations import NO_DATABASE, STATEMENT_SECONDS
 
 RESCAN_SECONDS: Final = 1.0
 """A notification may be missed, and a revoked token ends within a second all the same."""
-UNREACHABLE: Final = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 MAX_TOKEN: Final = 256
 
 
@@ -63,7 +62,7 @@ class Tokens:
         """Read them all.
 
         Raises:
-            OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError: PostgreSQL does not answer.
+            NO_DATABASE: PostgreSQL does not answer.
         """
         async with asyncio.timeout(STATEMENT_SECONDS):
             self._known.replace(await gateways.load_active(self._pool))
@@ -85,7 +84,7 @@ class Tokens:
             self._changed.clear()
             try:
                 await self.load()
-            except UNREACHABLE as error:
+            except NO_DATABASE as error:
                 self._failed(error)
                 await asyncio.sleep(RESCAN_SECONDS)
 
@@ -98,7 +97,7 @@ class Tokens:
                     self._changed.set()
                     while not connection.is_closed():
                         await asyncio.sleep(RESCAN_SECONDS)
-            except UNREACHABLE as error:
+            except NO_DATABASE as error:
                 self._failed(error)
             await asyncio.sleep(RESCAN_SECONDS)
 

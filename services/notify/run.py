@@ -24,7 +24,7 @@ from services.notify.rounds import Wakes, go_round
 from services.notify.settings import Settings
 from services.notify.webhook import Webhook
 from streams.domain.escalation import Channel as ChannelName
-from streams.operations import HEARTBEAT_SECONDS, STOPPING_SECONDS, Operations, record_beat, until_stopped
+from streams.operations import HEARTBEAT_SECONDS, NO_DATABASE, STOPPING_SECONDS, Operations, record_beat, until_stopped
 from streams.store import Store
 
 CONNECTIONS: Final = 8
@@ -85,7 +85,7 @@ async def _open(dsn: str) -> Store:
     while True:
         try:
             return await Store.open(dsn, max_size=CONNECTIONS)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except NO_DATABASE as error:
             structlog.get_logger().warning("postgresql does not answer yet", error=type(error).__name__)
         await asyncio.sleep(CONNECT_PAUSE_SECONDS)
 

@@ -8,6 +8,8 @@ from typing import Final
 
 import asyncpg
 
+from streams.operations import NO_DATABASE
+
 ASK_SECONDS: Final = 0.5
 STATEMENT_SECONDS: Final = 10.0
 
@@ -54,11 +56,11 @@ class News:
     async def _opened(self) -> list[asyncpg.Record]:
         try:
             connection = await asyncpg.connect(self._dsn, timeout=10)
-        except (OSError, TimeoutError, asyncpg.PostgresError):
+        except NO_DATABASE:
             return []  # It is being started again; the supervisor says so.
         try:
             rows: list[asyncpg.Record] = await connection.fetch(_OPENED, self._after, timeout=STATEMENT_SECONDS)
-        except (OSError, TimeoutError, asyncpg.PostgresError):
+        except NO_DATABASE:
             return []
         else:
             return rows

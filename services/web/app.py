@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-import asyncpg
 import structlog
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -19,6 +18,7 @@ from starlette.types import Scope
 from services.web import api, pages
 from services.web.access import Access, Desk, Entry, Speech, problem
 from services.web.headers import Envelope
+from streams.operations import NO_DATABASE
 
 STATIC: Final = Path(__file__).parent / "static"
 
@@ -62,10 +62,7 @@ def create_app(desk: Desk) -> Starlette:
         middleware=[Middleware(Envelope, metrics=desk.metrics, secure=desk.settings.secure)],
         exception_handlers={
             HTTPException: _not_served,
-            asyncpg.PostgresError: _no_database,
-            asyncpg.InterfaceError: _no_database,
-            TimeoutError: _no_database,
-            OSError: _no_database,
+            **dict.fromkeys(NO_DATABASE, _no_database),
         },
     )
     app.state.desk = desk

@@ -21,6 +21,7 @@ from services.web.health import Part, Trouble
 from services.web.metrics import Metrics
 from services.web.sessions import Lifetime
 from streams.domain.alert import Priority
+from streams.operations import NO_DATABASE
 
 CHANNEL: Final = "pumpwatch_outbox"
 LOOK_SECONDS: Final = 2.0
@@ -74,7 +75,7 @@ class Feed:
         while True:
             try:
                 await self._follow()
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except NO_DATABASE as error:
                 self._metrics.watch_failures.inc()
                 self._log.warning("no news from the database", error=type(error).__name__)
                 await asyncio.sleep(1)
