@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -190,15 +191,21 @@ async def test_a_stopped_worker_goes_on_where_it_was(feed: Feed, stack: Stack) -
 
 
 async def test_a_killed_worker_is_taken_over_by_the_other(feed: Feed, stack: Stack) -> None:
-    """Two workers share the partitions; when one is killed the other applies everything within the session timeout."""
+    """Two workers share the partitions; when one is killed the other goes on with all of them.
+
+    With the session timeout of production; the time is printed, since a loaded machine may need longer than an idle one.
+    """
+    del stack.env["PUMPWATCH_WORKER_SESSION_SECONDS"]
     first, second = stack.service("worker-1"), stack.service("worker-2")
     await asyncio.gather(first.start(), second.start())
     await feed.spread(2)
     await feed.settled()
 
     first.kill()
+    killed_at = time.monotonic()
     await feed.spread(2)
-    await feed.settled(timeout=30)
+    await feed.settled(timeout=40)
+    print(f"takeover: {time.monotonic() - killed_at:.1f} s")  # noqa: T201 - the run's figure
 
     assert await partitions_of(second) == PARTITIONS
 
