@@ -193,7 +193,7 @@ async def test_a_stopped_worker_goes_on_where_it_was(feed: Feed, stack: Stack) -
 async def test_a_killed_worker_is_taken_over_by_the_other(feed: Feed, stack: Stack) -> None:
     """Two workers share the partitions; when one is killed the other goes on with all of them.
 
-    With the session timeout of production; the time is printed, since a loaded machine may need longer than an idle one.
+    With the session timeout of production; the time is printed, for a loaded machine may need longer than an idle one.
     """
     del stack.env["PUMPWATCH_WORKER_SESSION_SECONDS"]
     first, second = stack.service("worker-1"), stack.service("worker-2")
