@@ -18,7 +18,7 @@ from aiosmtpd.controller import Controller
 from pydantic import SecretStr
 
 from services.emulator.load import LoadPlan, LoadResult, generate
-from services.standalone.child import Child, free_port
+from services.standalone.child import Child, StartFailed, free_port
 from services.standalone.kafka import Broker
 from services.standalone.postgres import PostgresServer
 from streams import gateways, people
@@ -127,11 +127,12 @@ class Storm:
         self.disruptions += 1
         child = self._child(cycle.target)
         if cycle.blow is Blow.KILL:
+            _signal(child, signal.SIGKILL)
             child.kill()
             if cycle.target is Target.KAFKA:
-                await self.broker.start()
+                await _started(self.broker)
             elif cycle.target is Target.POSTGRES:
-                await self.database.start()
+                await _started(self.database)
             return
         _signal(child, signal.SIGSTOP)
         try:
@@ -216,10 +217,26 @@ class Storm:
 
 
 def _signal(child: Child, number: signal.Signals) -> None:
-    """To the whole group: PostgreSQL is many processes."""
-    if child.running and child.pid is not None:
+    """To the process and its children: PostgreSQL is many, each in a session of its own."""
+    if not child.running or child.pid is None:
+        return
+    family = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+    for pid in (child.pid, *map(int, family)):
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, number)
+            os.kill(pid, number)
+
+
+async def _started(server: Broker | PostgresServer) -> None:
+    """Start it as a supervisor does: again, when what is left of the run before is still in the way."""
+
+    async def up() -> bool:
+        try:
+            await server.start()
+        except StartFailed:
+            return False
+        return True
+
+    await eventually(up, timeout=60, every=0.5, what=f"{type(server).__name__} up again")
 
 
 async def _cancel(task: asyncio.Task[object]) -> None:
