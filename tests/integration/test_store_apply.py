@@ -60,6 +60,7 @@ async def test_a_batch_writes_readings_worlds_and_offset(ground: Ground) -> None
     assert stored["P-2"].profiles.versions == ()
 
 
+# Longer than forty lines: every field of a report is named once.
 async def test_every_measurement_has_its_column(ground: Ground) -> None:
     """A report that says everything comes out of the view as it went in, few or many at a time."""
     full = heard(
