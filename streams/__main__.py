@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any, Final, NoReturn
 
 import faust
-import stamina
 import structlog
 from faust.types import TP
 
@@ -25,7 +24,15 @@ from streams.backlog import Backlog
 from streams.dead_letters import KafkaDeadLetters, PostgresLimits
 from streams.metrics import Metrics
 from streams.offsets import PostgresOffsets
-from streams.operations import STOPPING_SECONDS, Operations, beat, configure_logging, record_beat, until_stopped
+from streams.operations import (
+    STOPPING_SECONDS,
+    Operations,
+    beat,
+    configure_logging,
+    patiently,
+    record_beat,
+    until_stopped,
+)
 from streams.profile_listener import listen_for_profiles
 from streams.progress import Progress
 from streams.provision import provision
@@ -82,9 +89,11 @@ async def _work(settings: Settings) -> None:
     rules = rulebook.load(settings.rules)
     metrics = Metrics()
     async with contextlib.AsyncExitStack() as stack:
-        store = await _patiently(Store.open, settings.postgres.get_secret_value(), max_size=settings.worker_connections)
+        dsn = settings.postgres.get_secret_value()
+        opening = partial(Store.open, dsn, max_size=settings.worker_connections)
+        store = await patiently(opening, TRANSIENT, START_SECONDS)
         stack.push_async_callback(store.close)
-        await _patiently(provision, settings)
+        await patiently(partial(provision, settings), TRANSIENT, START_SECONDS)
         topic = settings.topic(topics.TELEMETRY.name)
         letters = await stack.enter_async_context(
             KafkaDeadLetters(settings.kafka, settings.topic(topics.DEAD_LETTERS.name))
@@ -182,15 +191,6 @@ def _must_not_end(task: asyncio.Task[None]) -> None:
 async def _until_broken(app: faust.App) -> NoReturn:
     await app.wait_until_stopped()
     fatal("the stream processor stopped by itself", app.crash_reason)
-
-
-async def _patiently(connect: Any, *args: Any, **kwargs: Any) -> Any:
-    """Call it until it works or the patience of a start is over: parts of a system start at the same time."""
-    answer = None
-    async for attempt in stamina.retry_context(on=TRANSIENT, attempts=None, timeout=START_SECONDS):
-        with attempt:
-            answer = await connect(*args, **kwargs)
-    return answer
 
 
 def start() -> None:

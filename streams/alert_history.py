@@ -17,6 +17,8 @@ import msgspec
 from streams.domain.alert import NAMESPACE, AlertEvent, AlertEventKind, AlertRecord
 from streams.readings import Connection
 
+OUTBOX_CHANNEL: Final = "pumpwatch_outbox"
+"""PostgreSQL notifies here when rows were added to the outbox."""
 SYSTEM: Final = "pumpwatch"
 """The actor of what rules decide."""
 

@@ -274,7 +274,7 @@ class Applier:
         return limit
 
     async def _count_usable(self, partition: Partition, count: int) -> None:
-        limit = self._limit_of.get(partition.number) or await self._limit(partition)
+        limit = await self._limit(partition)
         before = limit.consecutive
         limit.usable(count, time.monotonic())
         if before and not limit.consecutive:

@@ -14,9 +14,10 @@ import sys
 import threading
 from collections.abc import Awaitable, Callable, Generator
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 import asyncpg
+import stamina
 import structlog
 import uvicorn
 from prometheus_client import CollectorRegistry, Info, ProcessCollector
@@ -25,6 +26,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
+
+Answer = TypeVar("Answer")
 
 HEARTBEAT_SECONDS: Final = 5.0
 BREAK_SECONDS: Final = 60.0
@@ -225,6 +228,20 @@ class Operations:
 
 def _health(reason: str | None) -> Response:
     return PlainTextResponse("ok" if reason is None else reason, 200 if reason is None else 503)
+
+
+async def patiently(call: Callable[[], Awaitable[Answer]], on: tuple[type[Exception], ...], seconds: float) -> Answer:
+    """Call it until it works or the patience of a start is over: parts of a system start at the same time.
+
+    Args:
+        call: What to try.
+        on: Errors after which trying again can help.
+        seconds: After so long the last error is raised.
+    """
+    async for attempt in stamina.retry_context(on=on, attempts=None, timeout=seconds):
+        with attempt:
+            return await call()
+    raise AssertionError("a retry either returns or raises")
 
 
 async def until_stopped(patience: float | None = None) -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
-import asyncpg
 import structlog
 
+from streams.listening import listen_to
 from streams.metrics import Metrics
-from streams.operations import NO_DATABASE, STATEMENT_SECONDS
+from streams.operations import NO_DATABASE
+from streams.profiles import CHANNEL
 
-CHANNEL: Final = "pumpwatch_profiles"
 PROBE_SECONDS: Final = 5.0
 CONNECT_SECONDS: Final = 10.0
 AGAIN_SECONDS: Final = 1.0
@@ -30,23 +31,15 @@ async def listen_for_profiles(dsn: str, forget: Callable[[str], None], metrics: 
     log = structlog.get_logger()
     while True:
         try:
-            await _listen(dsn, forget)
+            await listen_to(
+                dsn,
+                CHANNEL,
+                forget,
+                partial(forget, ""),
+                connect_seconds=CONNECT_SECONDS,
+                check_seconds=PROBE_SECONDS,
+            )
         except NO_DATABASE as error:
             metrics.listener_losses.inc()
             log.warning("profile listener lost", error=type(error).__name__)
         await asyncio.sleep(AGAIN_SECONDS)
-
-
-async def _listen(dsn: str, forget: Callable[[str], None]) -> None:
-    def told(_connection: object, _pid: int, _channel: str, payload: object) -> None:
-        forget(str(payload))
-
-    connection = await asyncpg.connect(dsn, timeout=CONNECT_SECONDS, command_timeout=STATEMENT_SECONDS)
-    try:
-        await connection.add_listener(CHANNEL, told)
-        forget("")
-        while True:
-            await asyncio.sleep(PROBE_SECONDS)
-            await connection.execute("SELECT 1")  # A half-open connection never says that it is dead.
-    finally:
-        connection.terminate()

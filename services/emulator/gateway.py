@@ -234,11 +234,11 @@ def retry_after_seconds(value: str | None, now: datetime) -> float:
     """Seconds that ``Retry-After`` asks for (a number or a date; RFC 9110), at most 30; 0 without a usable one."""
     if value is None:
         return 0.0
-    if value.strip().isdigit():
+    if value.isascii() and value.strip().isdigit():
         return min(float(value), LONGEST_PAUSE_SECONDS)
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0
     if moment.tzinfo is None:
         return 0.0

@@ -8,12 +8,11 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Coroutine
 from datetime import UTC, datetime
 from typing import Any, Final, TypeVar
 
 import asyncpg
-import stamina
 import structlog
 import uvloop
 from aiokafka.errors import KafkaError
@@ -38,6 +37,7 @@ from streams.operations import (
     PortTaken,
     configure_logging,
     listen,
+    patiently,
     record_beat,
     until_stopped,
 )
@@ -70,14 +70,14 @@ async def main(settings: Settings) -> None:
     listener = listen(settings.ingest_host, settings.ingest_port)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(listener.close)
-        pool = await _patiently(lambda: _connect(settings))
+        pool = await patiently(lambda: _connect(settings), _STARTING, START_SECONDS)
         stack.push_async_callback(_close_pool, pool)
-        await _patiently(lambda: provision(settings))
+        await patiently(lambda: provision(settings), _STARTING, START_SECONDS)
         known = KnownGateways()
         tokens = Tokens(pool, known, metrics)
-        await _patiently(tokens.load)
+        await patiently(tokens.load, _STARTING, START_SECONDS)
         publisher = KafkaPublisher(settings.kafka, settings.ingest_produce_seconds, metrics)
-        await _patiently(publisher.__aenter__)
+        await patiently(publisher.__aenter__, _STARTING, START_SECONDS)
         stack.push_async_exit(publisher)
         batcher = Batcher(publisher, settings, metrics)
         stack.push_async_callback(batcher.close, STOP_SECONDS)
@@ -183,14 +183,6 @@ async def _close_pool(pool: asyncpg.Pool) -> None:
             await pool.close()
     except TimeoutError:
         pool.terminate()
-
-
-async def _patiently(call: Callable[[], Awaitable[Answer]]) -> Answer:
-    """Call it until it works or the patience of a start is over: parts of a system start at the same time."""
-    async for attempt in stamina.retry_context(on=_STARTING, attempts=None, timeout=START_SECONDS):
-        with attempt:
-            return await call()
-    raise AssertionError("a retry either returns or raises")
 
 
 _STARTING: Final = (*NO_DATABASE, KafkaError)

@@ -158,7 +158,7 @@ class ReportsEdge:
         if isinstance(coding, Problem):
             return coding
         announced = headers.get("content-length", "")
-        if announced.isdigit() and int(announced) > self._limits.caps.sent:
+        if announced.isascii() and announced.isdigit() and int(announced) > self._limits.caps.sent:
             return Problem(Kind.BODY_TOO_LARGE, f"at most {self._limits.caps.sent} bytes are taken as sent")
         try:
             async with asyncio.timeout(self._limits.body_seconds):

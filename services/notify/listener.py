@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final, TypeAlias
+from typing import Final
 
-import asyncpg
 import structlog
 
 from services.notify.rounds import Wakes
+from streams.alert_history import OUTBOX_CHANNEL
+from streams.listening import listen_to
 
-NEWS: Final = "pumpwatch_outbox"
 CHECK_SECONDS: Final = 2.0
 TIMEOUT_SECONDS: Final = 5.0
-
-Connection: TypeAlias = "asyncpg.Connection[Any]"
 
 
 class Listener:
@@ -36,19 +34,18 @@ class Listener:
 
     async def _listen(self) -> None:
         """Listen on one connection until it fails; one that is silently dead is noticed by asking it."""
-        connection: Connection = await asyncpg.connect(
-            self._dsn, timeout=TIMEOUT_SECONDS, command_timeout=TIMEOUT_SECONDS
-        )
         try:
-            await connection.add_listener(NEWS, self._heard)
-            self.listening = True
-            self._wakes.news()
-            while True:
-                await asyncio.sleep(CHECK_SECONDS)
-                await connection.fetchval("SELECT 1")
+            await listen_to(
+                self._dsn,
+                OUTBOX_CHANNEL,
+                lambda _: self._wakes.news(),
+                self._connected,
+                connect_seconds=TIMEOUT_SECONDS,
+                check_seconds=CHECK_SECONDS,
+            )
         finally:
             self.listening = False
-            connection.terminate()
 
-    def _heard(self, *_: object) -> None:
+    def _connected(self) -> None:
+        self.listening = True
         self._wakes.news()

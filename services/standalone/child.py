@@ -185,3 +185,28 @@ class Child:
         """
         if not self.running:
             raise StartFailed(f"{self.name} ended with code {self.returncode}; its log {self.log}:\n{tail(self.log)}")
+
+
+class Server:
+    """A program of somebody else that the stack needs; a subclass makes ``_child`` when it starts."""
+
+    name: str
+
+    def __init__(self) -> None:
+        self._child: Child | None = None
+
+    @property
+    def child(self) -> Child:
+        """Its first process.
+
+        Raises:
+            StartFailed: If it was never started.
+        """
+        if self._child is None:
+            raise StartFailed(f"{self.name} was not started")
+        return self._child
+
+    async def stop(self) -> None:
+        """Stop in order; the data stays."""
+        if self._child is not None:
+            await self._child.stop(grace_seconds=20)

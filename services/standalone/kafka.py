@@ -17,7 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from services.standalone import jars
-from services.standalone.child import POLL_SECONDS, Child, StartFailed, free_port
+from services.standalone.child import POLL_SECONDS, Child, Server, StartFailed, free_port
 
 START_SECONDS: Final = 60.0
 FORMAT_SECONDS: Final = 60.0
@@ -26,7 +26,7 @@ MAX_MESSAGE_BYTES: Final = 16 * 1024 * 1024
 _HEAP: Final = ("-Xms256m", "-Xmx512m", "-XX:+UseSerialGC", "-Xshare:auto")
 
 
-class Broker:
+class Broker(Server):
     """A broker whose data stays in its folder from run to run.
 
     Args:
@@ -48,26 +48,15 @@ class Broker:
         overrides: Mapping[str, str] | None = None,
         keep_open: Sequence[int] = (),
     ) -> None:
+        super().__init__()
         self._folder, self._overrides, self._keep_open = folder.resolve(), dict(overrides or {}), keep_open
         self._jar_cache = jar_cache or jars.default_cache()
         self.port, self._controller_port = port or free_port(), free_port()
-        self._child: Child | None = None
 
     @property
     def bootstrap(self) -> str:
         """Where clients connect."""
         return f"127.0.0.1:{self.port}"
-
-    @property
-    def child(self) -> Child:
-        """The broker's process.
-
-        Raises:
-            StartFailed: If it was never started.
-        """
-        if self._child is None:
-            raise StartFailed("Kafka was not started")
-        return self._child
 
     async def start(self) -> None:
         """Fetch the jars, format the folder the first time, start, and wait until group coordination answers.
@@ -87,11 +76,6 @@ class Broker:
         )
         self._child.start()
         await self._answering(self._child)
-
-    async def stop(self) -> None:
-        """Stop in order; the data stays."""
-        if self._child is not None:
-            await self._child.stop(grace_seconds=20)
 
     @property
     def _config(self) -> Path:

@@ -19,7 +19,7 @@ from typing import Final
 import asyncpg
 import structlog
 
-from services.standalone.child import POLL_SECONDS, Child, StartFailed, free_port
+from services.standalone.child import POLL_SECONDS, Child, Server, StartFailed, free_port
 
 START_SECONDS: Final = 60.0
 INIT_SECONDS: Final = 120.0
@@ -43,7 +43,7 @@ _SETTINGS: Final = {
 _UNSAFE: Final = {"fsync": "off", "synchronous_commit": "on", "full_page_writes": "off"}
 
 
-class PostgresServer:
+class PostgresServer(Server):
     """A server whose data stays in its folder from run to run.
 
     Run by root, the server runs as a system user of its own, which needs to reach ``folder``: the folders above it
@@ -70,25 +70,14 @@ class PostgresServer:
         overrides: Mapping[str, str] | None = None,
         keep_open: Sequence[int] = (),
     ) -> None:
+        super().__init__()
         self._folder, self._password, self._keep_open = folder.resolve(), password, keep_open
         self._settings = {**_SETTINGS, **({} if durable else _UNSAFE), **(overrides or {})}
         self.port = port or free_port()
-        self._child: Child | None = None
 
     def dsn(self, database: str = "postgres", role: str = "postgres", password: str | None = None) -> str:
         """Where a role connects; the superuser's own password unless another is given."""
         return f"postgresql://{role}:{password or self._password}@127.0.0.1:{self.port}/{database}"
-
-    @property
-    def child(self) -> Child:
-        """The server's first process.
-
-        Raises:
-            StartFailed: If it was never started.
-        """
-        if self._child is None:
-            raise StartFailed("PostgreSQL was not started")
-        return self._child
 
     async def start(self) -> None:
         """Make the cluster the first time, start, and wait until it answers a query.
@@ -109,11 +98,6 @@ class PostgresServer:
         )
         self._child.start()
         await self._answering(self._child)
-
-    async def stop(self) -> None:
-        """Stop in order; the data stays."""
-        if self._child is not None:
-            await self._child.stop(grace_seconds=20)
 
     @property
     def _data(self) -> Path:

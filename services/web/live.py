@@ -20,10 +20,10 @@ from services.web import alerts, health, sessions
 from services.web.health import Part, Trouble
 from services.web.metrics import Metrics
 from services.web.sessions import Lifetime
+from streams.alert_history import OUTBOX_CHANNEL
 from streams.domain.alert import Priority
 from streams.operations import NO_DATABASE
 
-CHANNEL: Final = "pumpwatch_outbox"
 LOOK_SECONDS: Final = 2.0
 GATHER_SECONDS: Final = 0.1
 """News that comes in a burst is told once."""
@@ -108,7 +108,7 @@ class Feed:
     async def _follow(self) -> None:
         connection = await asyncpg.connect(self._dsn, timeout=STATEMENT_SECONDS, command_timeout=STATEMENT_SECONDS)
         try:
-            await connection.add_listener(CHANNEL, lambda *_: self._notice.set())
+            await connection.add_listener(OUTBOX_CHANNEL, lambda *_: self._notice.set())
             while True:
                 self._notice.clear()
                 await self._look(connection)

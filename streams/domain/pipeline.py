@@ -102,16 +102,16 @@ def step(world: World, received: Received, profiles: ProfileHistory, rules: Rule
     if booked == "seen":
         return Step(world, (), Disposition.DUPLICATE)
     heard = max(arrived_at, world.last_received_at or arrived_at)
-    window = world.window if booked in ("next", "late") and not world.window else _inserted(world.window, received)
     world = replace(world, arrivals=arrivals, last_received_at=heard)
     disposition = Disposition.APPLIED
     if booked == "late":
         disposition = Disposition.LATE
         world, settled = _found_late(world, received, profiles, rules)
-    elif window:
-        world, settled = _windowed(replace(world, window=window), received, profiles, rules)
-    else:
+    elif booked == "next" and not world.window:
         world, settled = _appended(world, received, profiles, rules)
+    else:
+        window = _inserted(world.window, received)
+        world, settled = _windowed(replace(world, window=window), received, profiles, rules)
     silence, forgotten = _heard(world, rules)
     world = replace(world, silence=silence)
     logged = any(event.at is not None for event in report.events)

@@ -19,7 +19,6 @@ LATENESS: Final = timedelta(hours=1)
 """How long after a newer report arrived an older one still counts as in time; inclusive, measured by arrival."""
 MAX_WINDOW_REPORTS: Final = 2_000
 MAX_GAPS: Final = 64
-UNBOUNDED: Final = 2**62
 
 
 class Sample(msgspec.Struct, frozen=True, array_like=True):

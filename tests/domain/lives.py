@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import msgspec
 from hypothesis import strategies as st
 
 from streams.domain import pipeline
@@ -27,7 +26,7 @@ from streams.domain.telemetry import (
     Received,
     Report,
 )
-from streams.domain.world import World
+from streams.domain.world import World, decode_world, encode_world
 from streams.rehearsal import profiles_of
 
 START = datetime(2026, 3, 1, 8, tzinfo=UTC)
@@ -177,7 +176,7 @@ def arrive(
     inputs: list[tuple[datetime, Report | None]] = [*told, *((at, None) for at in ticks), (until, None)]
     for at, report in sorted(inputs, key=lambda pair: pair[0]):
         # What is stored is what counts: every world goes through its bytes.
-        world = msgspec.msgpack.decode(msgspec.msgpack.encode(world), type=World)
+        world = decode_world(encode_world(world))
         if report is None:
             step = pipeline.tick(world, profiles, rules, at, deaf(at))
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import AsyncIterator, Iterable
@@ -472,7 +473,10 @@ async def test_only_the_operations_port_listens(feed: Feed, stack: Stack) -> Non
 def _listening_ports(pid: int) -> set[int]:
     """TCP ports on which a process listens, from the kernel's tables."""
     folder = Path(f"/proc/{pid}")
-    targets = {str(link.readlink()) for link in (folder / "fd").iterdir()}
+    targets = set()
+    for link in (folder / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # The process closes files while we look.
+            targets.add(str(link.readlink()))
     inodes = {target[8:-1] for target in targets if target.startswith("socket:[")}
     rows = [line.split() for name in ("tcp", "tcp6") for line in (folder / "net" / name).read_text().splitlines()[1:]]
     return {int(row[1].rsplit(":", 1)[1], 16) for row in rows if row[3] == "0A" and row[9] in inodes}

@@ -262,6 +262,8 @@ async def test_a_refused_token_keeps_everything_and_is_tried_seldom() -> None:
         ("Mon, 02 Nov 2026 11:00:00 GMT", 0.0),
         ("soon", 0.0),
         ("-3", 0.0),
+        ("¹", 0.0),
+        ("Mon, 02 Nov 99999999999999999999 11:00:00 GMT", 0.0),
     ],
 )
 def test_retry_after_is_a_number_or_a_date(value: str | None, seconds: float) -> None:
