@@ -88,10 +88,12 @@ def load(path: Path) -> RuleBook:
         if unknown := set(rule.child_of) - set(rules):
             raise RuleError(files[rule.id], 1, "child_of", f"unknown rule {min(unknown)}")
     try:
-        order = TopologicalSorter({rule.id: sorted(rule.child_of) for rule in rules.values()}).static_order()
+        # A rule is judged after those that it looks at, so that one round of judging is enough.
+        before = {rule.id: sorted({*rule.child_of, *rule.follows} & rules.keys()) for rule in rules.values()}
+        order = TopologicalSorter(before).static_order()
         return RuleBook(tuple(rules[rule_id] for rule_id in order))
     except CycleError as error:
-        raise RuleError(path, 1, "child_of", f"rules are each other's children: {error.args[1]}") from error
+        raise RuleError(path, 1, "child_of", f"rules wait for each other: {error.args[1]}") from error
 
 
 def read(file: Path) -> Rule:
@@ -120,10 +122,13 @@ def read(file: Path) -> Rule:
 
 
 def _rule(content: RuleFile, content_hash: str) -> Rule:
+    named = CONDITIONS[content.condition]
     return Rule(
         id=content.id,
         title=content.title,
-        condition=CONDITIONS[content.condition],
+        condition=named.judge,
+        reads=named.reads,
+        follows=named.follows,
         parameters=content.parameters,
         latching=content.latching or None,
         freezes=content.freezes,

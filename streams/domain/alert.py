@@ -64,6 +64,7 @@ class Reason(StrEnum):
     LATE_LOG = "late_log"
     LATE_EVIDENCE = "late_evidence"
     WORSENED = "worsened"
+    REMINDER_DUE = "reminder_due"
     RECURRED = "recurred"
 
 
@@ -95,6 +96,8 @@ class Episode(msgspec.Struct, frozen=True, array_like=True):
     silent_since: datetime | None = None
     parents: tuple[str, ...] = ()
     message: str = ""
+    reminders: tuple[datetime, ...] = ()
+    start_step: int = 0
 
     @property
     def priority(self) -> Priority:
@@ -122,6 +125,8 @@ class AlertRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     reason: str
     message: str
     open: bool
+    reminders: int = 0
+    start_step: int = 0
 
 
 class AlertEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -232,6 +237,7 @@ def _opened(pump_id: str, judged: Judged, hold_clearing: bool) -> tuple[AlertRec
         reason=Reason.CONDITION_MET,
         message=episode.message,
         open=True,
+        start_step=episode.start_step,
     )
     opened = AlertEvent(
         kind=AlertEventKind.OPENED, effective_at=episode.start, reason=Reason.CONDITION_MET, alert=record, raises=True
@@ -246,7 +252,7 @@ def _changed(record: AlertRecord, judged: Judged, hold_clearing: bool) -> tuple[
     events: list[AlertEvent] = []
     if hold_clearing and record.active and not episode.present:
         return record, events
-    for fact in (_recurrence, _escalation, _ending):
+    for fact in (_recurrence, _escalation, _reminder, _ending):
         if event := fact(record, episode):
             events.append(event)
             record = event.alert
@@ -272,6 +278,8 @@ def _amendment(record: AlertRecord, episode: Episode, hold_clearing: bool) -> Al
         retracted=False,
         physician_by=episode.physician_by if episode.present else record.physician_by,
         recurrences=episode.recurrences,
+        reminders=len(episode.reminders),
+        start_step=episode.start_step,
     )
     lowered = true.priority.rank < record.priority.rank or true.open < record.open
     if true == record or (hold_clearing and lowered):
@@ -323,6 +331,7 @@ def _escalation(record: AlertRecord, episode: Episode) -> AlertEvent | None:
         physician_by=episode.physician_by,
         reason=Reason.WORSENED,
         message=episode.message,
+        start_step=episode.start_step,
     )
     return AlertEvent(
         kind=AlertEventKind.ESCALATED,
@@ -331,6 +340,20 @@ def _escalation(record: AlertRecord, episode: Episode) -> AlertEvent | None:
         alert=escalated,
         raises=True,
         detail={"from_priority": record.priority, "to_priority": episode.priority},
+    )
+
+
+def _reminder(record: AlertRecord, episode: Episode) -> AlertEvent | None:
+    """People are told again although nothing got worse, because the rule says so (PWR-01 at 30 days left)."""
+    if len(episode.reminders) <= record.reminders or episode.retracted or not episode.present:
+        return None
+    reminded = msgspec.structs.replace(record, reminders=len(episode.reminders), message=episode.message)
+    return AlertEvent(
+        kind=AlertEventKind.RE_RAISED,
+        effective_at=episode.reminders[-1],
+        reason=Reason.REMINDER_DUE,
+        alert=reminded,
+        raises=True,
     )
 
 

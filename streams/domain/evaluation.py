@@ -5,20 +5,22 @@ The result depends on the reports and on event time alone, so the same reports a
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from streams.domain.alert import Episode, PriorityStep, Reason
-from streams.domain.observation import expire_motor_value, facts, freeze, motor_expires_at
-from streams.domain.profile import ProfileHistory
+from streams.domain.memory import EMPTY, Fact
+from streams.domain.observation import expire_motor_value, facts, freeze, motor_expires_at, signals
+from streams.domain.profile import ProfileHistory, Therapy
 from streams.domain.rule import MERGE_WINDOWS, Finding, Presence, Rule, RuleBook, View
-from streams.domain.telemetry import Report
+from streams.domain.telemetry import Received
 from streams.domain.world import Folded, PumpState, Resolution
 
 MAX_DEADLINES: Final = 1_000
 """More deadlines than this between two facts cannot come from the rules; it would be an endless loop."""
+INSTANT: Final = timedelta(microseconds=1)
 
 
 class Fold:
@@ -33,14 +35,19 @@ class Fold:
         self.folded, self.profiles, self.rules = folded, profiles, rules
         self.log: list[Episode] = []
 
-    def report(self, report: Report, *, found_late: bool = False) -> None:
+    def report(self, received: Received, *, found_late: bool = False) -> None:
         """Fold one report, fact by fact; a found-late one is older than what was already folded."""
-        for at, tell in facts(self.folded.state, report):
+        for told in facts(self.folded.state, received):
+            at = told.at
             if not found_late:
                 self.until(at)
             therapy = self.profiles.therapy(at)
-            state = tell(self.folded.state, therapy)
-            self._judge(state, at, found_late=found_late)
+            before = self.folded.state
+            state = told.tell(before, therapy)
+            remembered = 0
+            if self.rules.operators and not found_late and (before.clock is None or at >= before.clock):
+                remembered = self._observe(Fact(at, received.report, told.event, therapy))
+            self._judge(state, at, remembered, found_late=found_late)
 
     def until(self, moment: datetime) -> None:
         """Let time pass up to ``moment`` (inclusive), stopping at each deadline on the way."""
@@ -69,39 +76,121 @@ class Fold:
         tracks = {**self.folded.tracks, resolution.rule_id: resolved(track, resolution)}
         self.folded = replace(self.folded, tracks=tracks)
 
-    def _judge(self, state: PumpState, at: datetime, *, found_late: bool = False) -> None:
+    def _observe(self, fact: Fact) -> int:
+        """Tell a fact to the operators that listen to it; returns the bits of the rules whose memory changed."""
+        memory, changed = self.folded.memory, 0
+        for signal in signals(fact):
+            for operator, bit in self.rules.operators.get(signal, ()):
+                before = memory.get(operator.key, EMPTY)
+                after = operator.observe(before, fact)
+                if after is not before:
+                    if memory is self.folded.memory:
+                        memory = dict(memory)
+                    memory[operator.key] = after
+                    changed |= bit
+        if changed:
+            self.folded = replace(self.folded, memory=memory)
+        return changed
+
+    def _judge(self, state: PumpState, at: datetime, remembered: int = 0, *, found_late: bool = False) -> None:
+        """Judge the rules that something changed for since the last judgement; the others would find the same again."""
         clock = state.clock
         moment = at if clock is None or at > clock else clock
         therapy = self.profiles.therapy(moment)
-        tracks = self.folded.tracks
-        view = View(state, therapy, tracks, moment)
-        wake_at = motor_expires_at(state, therapy.interval)
-        if wake_at is not None and wake_at <= moment:
-            state = view.state = expire_motor_value(state, wake_at, therapy.interval)
-            wake_at = None
+        wakes_at = motor_expires_at(state, therapy.interval)
+        if wakes_at is not None and wakes_at <= moment:
+            state = expire_motor_value(state, wakes_at, therapy.interval)
+            wakes_at = None
+        round_ = _Round(self, state, therapy, moment, found_late=found_late)
+        round_.due |= remembered
+        round_.run()
         changes_at = self.profiles.next_change(moment)
-        if changes_at is not None and (wake_at is None or changes_at < wake_at):
-            wake_at = changes_at
-        for rule in self.rules.event_rules:
-            finding = rule.condition(view, rule)
-            if finding.wake_at is not None and (wake_at is None or finding.wake_at < wake_at):
-                wake_at = finding.wake_at
-            track = tracks.get(rule.id)
-            if track is None and finding.presence is not Presence.PRESENT:
-                continue
-            newest, displaced = judge(rule, track, finding, moment, found_late=found_late)
+        wake_at = min(round_.wakes.values(), default=None) if round_.wakes else None
+        for other in (wakes_at, changes_at):
+            if other is not None and (wake_at is None or other < wake_at):
+                wake_at = other
+        self.folded = Folded(
+            round_.view.state, round_.tracks, wake_at, round_.wakes, self.folded.memory, round_.judged_under
+        )
+
+
+class _Round:
+    """One judgement of those rules that are due: ``due`` has a bit for each, by their places in the book."""
+
+    __slots__ = ("due", "fold", "found_late", "judged_under", "moment", "tracks", "view", "wakes")
+
+    def __init__(self, fold: Fold, state: PumpState, therapy: Therapy, moment: datetime, *, found_late: bool) -> None:
+        folded = fold.folded
+        self.fold, self.moment, self.found_late = fold, moment, found_late
+        self.tracks, self.wakes = folded.tracks, folded.wakes
+        self.view = View(state, therapy, self.tracks, moment, memory=folded.memory)
+        self.judged_under = f"{fold.rules.key}/{therapy.key}"
+        self.due = self._due(folded)
+
+    def _due(self, folded: Folded) -> int:
+        rules = self.fold.rules
+        if folded.judged_under != self.judged_under:
+            # Rules that are gone want nothing any more.
+            self.wakes = {rule_id: at for rule_id, at in self.wakes.items() if rule_id in rules.place}
+            return -1
+        due = changed_fields(rules.masks, folded.state, self.view.state)
+        for rule_id, track in self.tracks.items():
+            if not track.closed or track.muted:
+                due |= 1 << rules.place.get(rule_id, 0)
+        for rule_id, at in self.wakes.items():
+            if at <= self.moment:
+                due |= 1 << rules.place[rule_id]
+        return due
+
+    def run(self) -> None:
+        """Judge the due rules in the book's order; what one changes makes later ones due."""
+        for index, rule in enumerate(self.fold.rules.event_rules):
+            if self.due >> index & 1:
+                self._one(rule)
+
+    def _one(self, rule: Rule) -> None:
+        view, tracks = self.view, self.tracks
+        finding = rule.condition(view, rule)
+        track = tracks.get(rule.id)
+        wake_at = finding.wake_at
+        if track is not None or finding.presence is Presence.PRESENT:
+            newest, displaced = judge(rule, track, finding, self.moment, found_late=self.found_late)
             if displaced is not None:
-                self.log.append(displaced)
-            if newest is track:
-                continue
-            tracks = {key: value for key, value in tracks.items() if key != rule.id}
-            if newest is not None:
-                tracks[rule.id] = newest
-            view.tracks = tracks
-            if rule.freezes != "never" and newest is not None and newest.present and not (track and track.present):
-                until_refill = rule.freezes == "until_refill"
-                state = view.state = freeze(state, newest.start, therapy.interval, until_refill=until_refill)
-        self.folded = Folded(state, tracks, wake_at)
+                self.fold.log.append(displaced)
+            if newest is not track:
+                self._changed(rule, track, newest)
+            if newest is not None and newest.closed and newest.ended_at is not None and not newest.muted:
+                # Until then a recurrence continues the same alert.
+                forgotten_at = newest.ended_at + MERGE_WINDOWS[newest.priority] + INSTANT
+                if forgotten_at > self.moment and (wake_at is None or forgotten_at < wake_at):
+                    wake_at = forgotten_at
+        if wake_at != self.wakes.get(rule.id):
+            self.wakes = {rule_id: at for rule_id, at in self.wakes.items() if rule_id != rule.id}
+            if wake_at is not None:
+                self.wakes[rule.id] = wake_at
+
+    def _changed(self, rule: Rule, track: Episode | None, newest: Episode | None) -> None:
+        view = self.view
+        tracks = {key: value for key, value in self.tracks.items() if key != rule.id}
+        if newest is not None:
+            tracks[rule.id] = newest
+        view.tracks = self.tracks = tracks
+        self.due |= self.fold.rules.followers[rule.id]
+        if rule.freezes != "never" and newest is not None and newest.present and not (track and track.present):
+            before = view.state
+            until_refill = rule.freezes == "until_refill"
+            view.state = freeze(before, newest.start, view.therapy.interval, until_refill=until_refill)
+            self.due |= changed_fields(self.fold.rules.masks, before, view.state)
+
+
+def changed_fields(masks: tuple[int, ...], before: PumpState, after: PumpState) -> int:
+    """The bits of all rules that read a field which is another object now."""
+    due = 0
+    if before is not after:
+        for mask, old, new in zip(masks, astuple(before), astuple(after), strict=True):
+            if old is not new:
+                due |= mask
+    return due
 
 
 def judge(
@@ -118,7 +207,11 @@ def judge(
         return (None, track) if _forgotten(track, at) else (track, None)
     if finding.presence is Presence.NOT_EVALUABLE:
         return track, None
-    return _absent(rule, track, finding, at), None
+    ended = _absent(rule, track, finding, at)
+    if finding.closed_by is not None and not ended.closed:
+        reason = Reason.RESOLVED_BY_PERSON
+        ended = replace(ended, closed=True, latched=False, resolved_by=finding.closed_by, reason=reason)
+    return ended, None
 
 
 def _forgotten(track: Episode, at: datetime) -> bool:
@@ -160,6 +253,8 @@ def _present(
         parents=finding.parents,
         latched=rule.latches(max((step.priority for step in steps), key=lambda priority: priority.rank)),
         message=rule.text(finding),
+        reminders=finding.reminders,
+        start_step=max(track.start_step, finding.start_step),
     )
     return (track if latest == track else latest), None
 
@@ -174,6 +269,8 @@ def _opened(rule: Rule, steps: tuple[PriorityStep, ...], finding: Finding, found
         found_late=found_late,
         parents=finding.parents,
         message=rule.text(finding),
+        reminders=finding.reminders,
+        start_step=finding.start_step,
     )
 
 

@@ -6,40 +6,84 @@ M.27). A fact that is older than what is already known of its signal changes not
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import fields
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final
 
+import msgspec
 from msgspec.structs import replace
 
 from streams.domain.conditions.mri import HARD_END, declared_end, hard_end
+from streams.domain.memory import Fact
+from streams.domain.observing import contacts, dosing, fills, flow, heat, levels, power, scans
 from streams.domain.profile import Therapy
-from streams.domain.telemetry import Alarm, EmiLevel, Event, EventType, InterrogationResult, Motor, Report
-from streams.domain.world import Mri, PumpState, Sample
+from streams.domain.telemetry import Alarm, EmiLevel, Event, EventType, InterrogationResult, Motor, Received, Report
+from streams.domain.world import KEPT, Mri, PumpState, Refill, Resumption, Sample, Session, Stall, Symptoms
 
 KEPT_ESTIMATES: Final = 5
 DELIVERY_ALARMS: Final = frozenset({Alarm.MOTOR_STALL, Alarm.RESERVOIR_EMPTY, Alarm.PUMP_STOPPED_48H})
 """Alarms with which a turning motor is no evidence of delivery."""
 BEFORE_MRI: Final = timedelta(minutes=15)
 
-Fact = tuple[datetime, Callable[[PumpState, Therapy], PumpState]]
+_LOGS: Final = tuple(
+    (name, module.measured, module.happened)
+    for name, module in (
+        ("levels", levels),
+        ("fills", fills),
+        ("flow", flow),
+        ("scans", scans),
+        ("power", power),
+        ("dosing", dosing),
+        ("heat", heat),
+        ("contacts", contacts),
+    )
+)
 
 
-def facts(state: PumpState, report: Report) -> list[Fact]:
+class Told(msgspec.Struct, frozen=True):
+    """A fact with its event time, and what it does to the state."""
+
+    at: datetime
+    tell: Callable[[PumpState, Therapy], PumpState]
+    event: Event | None = None
+
+
+def facts(state: PumpState, received: Received) -> list[Told]:
     """What the report says, oldest first, each with its event time and what it does to the state."""
-    measured = (report.event_time, partial(_measured, report=report))
+    report = received.report
+    measured = Told(report.event_time, partial(_measured, report=report))
     if not report.events:
         return [measured]
-    told: list[Fact] = []
+    told: list[Told] = []
     for event in sorted(report.events, key=lambda event: event.at or report.event_time):
         at = event.at or report.event_time
-        told.append((at, partial(_happened, event=event, at=at, told_at=report.event_time)))
+        told.append(Told(at, partial(_event, event=event, at=at, received=received), event))
         if event.type is EventType.STALL_STARTED and state.confirmed_at and state.confirmed_at > at:
             # The stall is news, its end is not: the motor was already seen running since.
-            told.append((at, partial(_confirmed_again, at=state.confirmed_at)))
+            told.append(Told(at, partial(_confirmed_again, at=state.confirmed_at)))
     told.append(measured)
     return told
+
+
+def signals(fact: Fact) -> Iterator[str]:
+    """Names of what a fact carries, as operators of typed conditions listen to them."""
+    if fact.event is not None:
+        yield f"event:{fact.event.type.value}"
+        return
+    report = fact.report
+    for name in SIGNALS:
+        if getattr(report, name) is not None:
+            yield name
+
+
+SIGNALS: Final = tuple(
+    field.name
+    for field in fields(Report)
+    if field.name
+    not in ("schema_version", "pump_id", "boot_id", "seq", "event_time", "gateway_id", "gateway_time", "events")
+)
 
 
 def freeze(state: PumpState, at: datetime, interval: timedelta, *, until_refill: bool = False) -> PumpState:
@@ -66,7 +110,8 @@ def freeze(state: PumpState, at: datetime, interval: timedelta, *, until_refill:
 def confirm(state: PumpState, at: datetime) -> PumpState:
     """Take evidence at ``at`` that drug moves: it ends a stall, and unfreezes the clock where it is strong enough."""
     if state.stalled_since is not None and at >= state.stalled_since:
-        state = replace(state, stalled_since=None, last_stall_ended_at=at)
+        ended = (*state.stalls[:-1], Stall(state.stalled_since, at))
+        state = replace(state, stalled_since=None, last_stall_ended_at=at, stalls=ended)
     if state.confirmed_at is not None and at < state.confirmed_at:
         return state
     if state.needs_refill:
@@ -74,7 +119,10 @@ def confirm(state: PumpState, at: datetime) -> PumpState:
             return state
     elif state.frozen_at is not None and not _later(at, state):
         return state
-    state = replace(state, confirmed_at=at, frozen_at=None, armed_since=None, needs_refill=False)
+    if state.frozen_at is None:
+        return _recovered(replace(state, confirmed_at=at, armed_since=None), at)
+    resumed = Resumption(at, state.confirmed_at or state.frozen_at)
+    state = replace(state, confirmed_at=at, frozen_at=None, armed_since=None, needs_refill=False, resumed=resumed)
     return _recovered(state, at)
 
 
@@ -103,7 +151,7 @@ def _recovered(state: PumpState, at: datetime) -> PumpState:
 def stall(state: PumpState, at: datetime, interval: timedelta) -> PumpState:
     """Note that the motor stands still although it should turn."""
     if state.stalled_since is None:
-        state = replace(state, stalled_since=at)
+        state = replace(state, stalled_since=at, stalls=(*state.stalls, Stall(at))[-KEPT:])
         mri = state.mri
         if mri is not None:
             latest = hard_end(mri) if mri.declared else mri.start + HARD_END
@@ -129,23 +177,57 @@ def _confirmed_again(state: PumpState, _: Therapy, at: datetime) -> PumpState:
     return confirm(state, at)
 
 
-def _happened(state: PumpState, therapy: Therapy, event: Event, at: datetime, told_at: datetime) -> PumpState:
-    match event.type:
-        case EventType.MRI_START:
-            return _mri_started(state, at, told_at, therapy)
-        case EventType.MRI_END:
-            return _mri_ended(state, at)
-        case EventType.STALL_STARTED:
-            return stall(state, at, therapy.interval)
-        case EventType.STALL_RECOVERED:
-            return confirm(state, at)
-        case EventType.REFILL:
-            level = Sample(min((event.residual_ml or 0.0) + (event.injected_ml or 0.0), 60.0), at)
-            return replace(state, refilled_at=at, estimated=(*state.estimated, level)[-KEPT_ESTIMATES:])
-        case EventType.INTERROGATION:
-            return _interrogated(state, therapy, event, at)
-        case _:
-            return state
+def _event(state: PumpState, therapy: Therapy, event: Event, at: datetime, received: Received) -> PumpState:
+    """An event, and what each family's log makes of it."""
+    state = _happened(state, therapy, event, at, received)
+    changes = {}
+    for name, _, happened in _LOGS:
+        log = getattr(state, name)
+        if (after := happened(log, state, therapy, event, at)) is not log:
+            changes[name] = after
+    return replace(state, **changes) if changes else state
+
+
+def _happened(state: PumpState, therapy: Therapy, event: Event, at: datetime, received: Received) -> PumpState:
+    if event.type is EventType.MRI_START:
+        return _mri_started(state, at, received.report.event_time, therapy)
+    if event.type is EventType.PROGRAMMING_SESSION:
+        return _session(state, event, at) if received.clinic else state
+    happened = _HAPPENED.get(event.type)
+    return happened(state, therapy, event, at) if happened is not None else state
+
+
+def _refilled(state: PumpState, _: Therapy, event: Event, at: datetime) -> PumpState:
+    refill = Refill(at, event.aspirated_ml or 0.0, event.injected_ml or 0.0, event.residual_ml or 0.0)
+    level = Sample(min(refill.residual_ml + refill.injected_ml, 60.0), at)
+    estimated = (*state.estimated, level)[-KEPT_ESTIMATES:]
+    return replace(state, refilled_at=at, estimated=estimated, refills=(*state.refills, refill)[-KEPT:])
+
+
+def _session(state: PumpState, event: Event, at: datetime) -> PumpState:
+    """A session that starts, or the end of one; an end without its start is a session of its own."""
+    session_id = event.session_id or ""
+    known = next((session for session in state.sessions if session.session_id == session_id), None)
+    others = tuple(session for session in state.sessions if session is not known)
+    start, end = (known.start, known.end) if known else (at, None)
+    session = Session(session_id, min(start, at), at if event.phase == "end" else end)
+    return replace(state, sessions=(*others, session)[-KEPT:])
+
+
+def _stall_started(state: PumpState, therapy: Therapy, _: Event, at: datetime) -> PumpState:
+    return stall(state, at, therapy.interval)
+
+
+def _stall_recovered(state: PumpState, _: Therapy, __: Event, at: datetime) -> PumpState:
+    return confirm(state, at)
+
+
+def _symptoms_told(state: PumpState, _: Therapy, event: Event, at: datetime) -> PumpState:
+    return replace(state, symptoms=(*state.symptoms, Symptoms(at, event.codes or ()))[-KEPT:])
+
+
+def _pump_replaced(state: PumpState, _: Therapy, __: Event, at: datetime) -> PumpState:
+    return replace(state, replaced_at=at)
 
 
 def _interrogated(state: PumpState, therapy: Therapy, event: Event, at: datetime) -> PumpState:
@@ -167,13 +249,24 @@ def _mri_started(state: PumpState, at: datetime, told_at: datetime, therapy: The
     return state if therapy.valve_gated else freeze(state, at, therapy.interval)
 
 
-def _mri_ended(state: PumpState, at: datetime) -> PumpState:
+def _mri_ended(state: PumpState, _: Therapy, __: Event, at: datetime) -> PumpState:
     mri = state.mri
     if mri is None or not mri.declared or at < mri.start or (mri.ended_at is not None and mri.ended_at >= at):
         return state
     state = replace(state, mri=replace(mri, ended_at=at))
     seen_running = state.confirmed_at is not None and state.frozen_at is None and state.stalled_since is None
     return _recovered(state, state.confirmed_at) if seen_running and state.confirmed_at else state
+
+
+_HAPPENED: Final[dict[EventType, Callable[[PumpState, Therapy, Event, datetime], PumpState]]] = {
+    EventType.MRI_END: _mri_ended,
+    EventType.STALL_STARTED: _stall_started,
+    EventType.STALL_RECOVERED: _stall_recovered,
+    EventType.REFILL: _refilled,
+    EventType.INTERROGATION: _interrogated,
+    EventType.SYMPTOM_REPORT: _symptoms_told,
+    EventType.PUMP_REPLACED: _pump_replaced,
+}
 
 
 def _interference(state: PumpState, at: datetime, therapy: Therapy) -> PumpState:
@@ -191,18 +284,18 @@ def _interference(state: PumpState, at: datetime, therapy: Therapy) -> PumpState
 
 def _measured(state: PumpState, therapy: Therapy, report: Report) -> PumpState:
     at = report.event_time
-    changes = _volumes(state, report)
+    in_order = state.clock is None or at >= state.clock
+    changes = _news(state, report)
     rebooted = state.boot_id is not None and report.boot_id > state.boot_id
     if state.boot_id is None or rebooted:
         changes["boot_id"] = report.boot_id
     if rebooted:
         changes |= {"motor": None, "motor_at": None, "delivered_ml": None}
-    if report.alarms is not None and (state.alarms_at is None or at >= state.alarms_at):
-        changes["alarms"] = report.alarms
-        changes["alarms_at"] = at
     newest = state.motor_at is None or rebooted or at >= state.motor_at
     if report.motor is not None and newest:
-        changes["motor"], changes["motor_at"] = report.motor.value, at
+        changes["motor_at"] = at
+        if report.motor.value != state.motor or rebooted:
+            changes |= _motor_changes(state, report.motor, at)
     delivered, moved = report.volume_delivered_ml, False
     if delivered is not None:
         moved = not rebooted and state.delivered_ml is not None and delivered > state.delivered_ml
@@ -210,11 +303,32 @@ def _measured(state: PumpState, therapy: Therapy, report: Report) -> PumpState:
     state = replace(state, **changes)
     if report.emi is not None and report.emi.level is EmiLevel.MRI:
         state = _interference(state, at, therapy)
-    return _motor(state, therapy, report, moved=moved) if newest else state
+    if newest:
+        state = _motor(state, therapy, report, moved=moved)
+    return _logged(state, therapy, report) if in_order else state
 
 
-def _volumes(state: PumpState, report: Report) -> dict[str, Any]:
-    """What is newer than what is known of the clock, the levels and the flow."""
+def _logged(state: PumpState, therapy: Therapy, report: Report) -> PumpState:
+    """What each family's log makes of the measurements."""
+    changes = {}
+    for name, measured, _ in _LOGS:
+        log = getattr(state, name)
+        if (after := measured(log, state, therapy, report)) is not log:
+            changes[name] = after
+    return replace(state, **changes) if changes else state
+
+
+def _motor_changes(state: PumpState, motor: Motor, at: datetime) -> dict[str, Any]:
+    stopped, in_telemetry = motor is Motor.STOPPED, motor is Motor.TELEMETRY_MODE
+    return {
+        "motor": motor.value,
+        "stopped_since": (state.stopped_since or at) if stopped else None,
+        "telemetry_mode_since": (state.telemetry_mode_since or at) if in_telemetry else None,
+    }
+
+
+def _news(state: PumpState, report: Report) -> dict[str, Any]:
+    """What is newer than what is known of the clock, the flow, the program, the alarms and the levels."""
     at = report.event_time
     changes: dict[str, Any] = {}
     if state.clock is None or at > state.clock:
@@ -223,6 +337,12 @@ def _volumes(state: PumpState, report: Report) -> dict[str, Any]:
         changes["reported_at"] = at
         if report.flow_programmed_ml_per_day is not None:
             changes["flow_ml_per_day"] = report.flow_programmed_ml_per_day
+        if report.program_checksum is not None and report.program_checksum != state.checksum:
+            changes["checksum"] = report.program_checksum
+    if report.alarms is not None and (state.alarms_at is None or at >= state.alarms_at):
+        changes["alarms_at"] = at
+        if report.alarms or state.alarms:
+            changes["alarms"] = report.alarms
     estimated = state.estimated
     if report.reservoir_estimated_ml is not None and (not estimated or at >= estimated[-1].at):
         changes["estimated"] = (*estimated, Sample(report.reservoir_estimated_ml, at))[-KEPT_ESTIMATES:]

@@ -189,7 +189,7 @@ def _appended(
 ) -> tuple[World, list[Episode]]:
     """In order and nothing missing: the report joins the base for good."""
     fold = Fold(world.base, profiles, rules)
-    fold.report(received.report)
+    fold.report(received)
     return replace(world, base=fold.folded, tip=None, log=()), fold.log
 
 
@@ -201,7 +201,7 @@ def _windowed(
     if world.tip is None or not at_end:
         return _refolded(world, profiles, rules)
     fold = Fold(world.tip, profiles, rules)
-    fold.report(received.report)
+    fold.report(received)
     return replace(world, tip=fold.folded, log=(*world.log, *fold.log)), []
 
 
@@ -210,7 +210,7 @@ def _found_late(
 ) -> tuple[World, list[Episode]]:
     """Too late to change history's order: what it says still counts where nothing newer is known of the same signal."""
     fold = Fold(world.base, profiles, rules)
-    fold.report(received.report, found_late=True)
+    fold.report(received, found_late=True)
     world = replace(world, base=fold.folded)
     if not world.window:
         return world, fold.log
@@ -246,7 +246,7 @@ def _fold_window(
         key = (received.report.boot_id, received.report.seq)
         while waiting and (waiting[0].boot_id, waiting[0].seq) < key:
             fold.resolve(waiting.pop(0))
-        fold.report(received.report)
+        fold.report(received)
     return tuple(waiting)
 
 
@@ -375,7 +375,8 @@ def _silence_wake_at(
     heard_at = at = world.last_received_at
     if hearing is not None:
         heard_at, at = max(heard_at, hearing.since), hearing.until
-    view = View(world.head.state, profiles.therapy(at), world.head.tracks, at, heard_at)
+    head = world.head
+    view = View(head.state, profiles.therapy(at), head.tracks, at, heard_at, head.memory)
     wakes = (rule.condition(view, rule).wake_at for rule in rules.arrival_rules)
     return min((wake_at for wake_at in wakes if wake_at is not None), default=None)
 

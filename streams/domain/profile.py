@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from enum import IntEnum, StrEnum
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from streams.domain.care import CareKind, CareRecord
 
 DEFAULT_INTERVAL: Final = timedelta(minutes=15)
 ACCURACY_ALLOWANCE: Final = 1.145
@@ -135,7 +138,12 @@ class ProfileRejected:
 
 @dataclass(frozen=True, slots=True)
 class Therapy:
-    """What rules read from the profile in force; without a profile the strictest defaults (catalogue M.22)."""
+    """What rules read from the profile and the care records in force from ``since`` on, until the next change.
+
+    Without a profile the strictest defaults hold (catalogue M.22). ``valid_from`` is that of the profile version.
+    ``care`` are the records in force, oldest ``valid_from`` first; ``known_care`` are all records of the pump, whenever
+    they count. ``key`` differs wherever anything here differs.
+    """
 
     known: bool
     valid_from: datetime | None
@@ -148,6 +156,14 @@ class Therapy:
     prescribed_ml_per_day: float | None
     max_bolus_ml_per_day: float
     site: str | None
+    profile: PumpProfile | None = None
+    care: tuple[CareRecord, ...] = ()
+    known_care: tuple[CareRecord, ...] = ()
+    since: datetime | None = None
+    zone: tzinfo = UTC
+    key: str = ""
+    parameters: dict[str, Mapping[str, Any]] = field(default_factory=dict, compare=False, repr=False)
+    """Memo of `streams.domain.rule.parameters_in_force`, by the rule's hash."""
 
     @property
     def raises_medium(self) -> bool:
@@ -155,9 +171,50 @@ class Therapy:
         return self.withdrawal is WithdrawalClass.W3 or self.high_risk
 
     @property
+    def lowers_high(self) -> bool:
+        """``W1-1`` of the catalogue: a HIGH for lost delivery counts as MEDIUM where a rule says so."""
+        return self.withdrawal is WithdrawalClass.W1
+
+    @property
     def valve_gated(self) -> bool:
         """Whether the pump's valves, not a rotor, meet the MRI field."""
         return self.family in (Family.PROMETRA, Family.PROMETRA_II)
+
+    @property
+    def saline_only(self) -> bool:
+        """Whether the pump holds nothing but saline."""
+        return self.profile is not None and all(drug.name is DrugName.SALINE for drug in self.profile.drugs)
+
+    def newest(self, kind: CareKind) -> CareRecord | None:
+        """The record of this kind in force that counts since the latest time."""
+        return next((record for record in reversed(self.care) if record.kind is kind), None)
+
+    def of_kind(self, kind: CareKind) -> tuple[CareRecord, ...]:
+        """All records of this kind in force, oldest first."""
+        return tuple(record for record in self.care if record.kind is kind)
+
+    @property
+    def refill_booked_at(self) -> datetime | None:
+        """Start (00:00 at the site) of the day for which a refill is booked: the later record, else the profile's."""
+        return self._booked(CareKind.REFILL_BOOKED, self.profile.refill_booked_on if self.profile else None)
+
+    @property
+    def replacement_booked_at(self) -> datetime | None:
+        """Start (00:00 at the site) of the day for which a replacement is booked."""
+        return self._booked(CareKind.REPLACEMENT_BOOKED, self.profile.replacement_booked_on if self.profile else None)
+
+    def midnight(self, day: date) -> datetime:
+        """When a day begins at the pump's site, in UTC."""
+        return datetime.combine(day, time.min, self.zone).astimezone(UTC)
+
+    def _booked(self, kind: CareKind, by_profile: date | None) -> datetime | None:
+        record = self.newest(kind)
+        profile_from = self.valid_from
+        if record is not None and by_profile is not None and profile_from is not None:
+            day = record.booked_on if record.valid_from >= profile_from else by_profile
+        else:
+            day = record.booked_on if record is not None else by_profile
+        return self.midnight(day) if day is not None else None
 
 
 STRICTEST: Final = Therapy(
@@ -193,19 +250,34 @@ def therapy_of(profile: PumpProfile) -> Therapy:
         prescribed_ml_per_day=prescribed / concentration if prescribed and concentration else None,
         max_bolus_ml_per_day=profile.max_bolus_ml_per_day or 0.0,
         site=profile.site,
+        profile=profile,
     )
 
 
 class ProfileHistory:
-    """All versions of one pump's profile; immutable once built."""
+    """All versions of one pump's profile and all its care records; immutable once built.
 
-    __slots__ = ("_last_start", "_starts", "_therapies", "versions")
+    Args:
+        versions: The profile's versions.
+        care: Care records of the same pump.
+        zone: Time zone of the pump's site, for booked dates and days.
+    """
 
-    def __init__(self, versions: tuple[PumpProfile, ...] = ()) -> None:
+    __slots__ = ("_bounds", "_starts", "_therapies", "care", "key", "versions", "zone")
+
+    def __init__(
+        self, versions: tuple[PumpProfile, ...] = (), care: tuple[CareRecord, ...] = (), zone: tzinfo = UTC
+    ) -> None:
         self.versions = tuple(sorted(versions, key=lambda version: version.valid_from))
+        self.care = tuple(sorted(care, key=lambda record: (record.valid_from, record.care_id)))
+        self.zone = zone
         self._starts = [version.valid_from for version in self.versions]
-        self._therapies = [therapy_of(version) for version in self.versions]
-        self._last_start = self._starts[-1] if self._starts else None
+        ends = (record.ends_at for record in self.care)
+        bounds = {*self._starts, *(record.valid_from for record in self.care), *(end for end in ends if end)}
+        self._bounds = sorted(bounds)
+        self._therapies: dict[int, Therapy] = {}
+        said = repr((self.versions, self.care, str(zone))).encode()
+        self.key = hashlib.blake2b(said, digest_size=6).hexdigest() if bounds else ""
 
     def at(self, moment: datetime) -> PumpProfile | None:
         """The version in force at ``moment``, or None before the first one."""
@@ -213,21 +285,36 @@ class ProfileHistory:
         return self.versions[index - 1] if index else None
 
     def therapy(self, moment: datetime) -> Therapy:
-        """What rules read at ``moment``; `STRICTEST` where no version is in force."""
-        last_start = self._last_start
-        if last_start is None:
+        """What rules read at ``moment``; `STRICTEST` where no version and no care record is in force."""
+        bounds = self._bounds
+        if not bounds:
             return STRICTEST
-        if moment >= last_start:
-            return self._therapies[-1]
-        index = bisect_right(self._starts, moment)
-        return self._therapies[index - 1] if index else STRICTEST
+        index = len(bounds) if moment >= bounds[-1] else bisect_right(bounds, moment)
+        therapy = self._therapies.get(index)
+        if therapy is None:
+            therapy = self._therapies[index] = self._between(index)
+        return therapy
 
     def next_change(self, moment: datetime) -> datetime | None:
-        """When the next version comes into force after ``moment`` (exclusive)."""
-        last_start = self._last_start
-        if last_start is None or moment >= last_start:
+        """When something next comes into force or ends after ``moment`` (exclusive)."""
+        bounds = self._bounds
+        if not bounds or moment >= bounds[-1]:
             return None
-        return self._starts[bisect_right(self._starts, moment)]
+        return bounds[bisect_right(bounds, moment)]
+
+    def _between(self, index: int) -> Therapy:
+        since = self._bounds[index - 1] if index else None
+        profile = self.at(since) if since is not None else None
+        care = tuple(record for record in self.care if since is not None and record.in_force(since))
+        return replace(
+            therapy_of(profile) if profile is not None else STRICTEST,
+            care=care,
+            known_care=self.care,
+            since=since,
+            zone=self.zone,
+            key=f"{self.key}/{index}",
+            parameters={},
+        )
 
 
 _DOCUMENT: Final = TypeAdapter(PumpProfile)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -11,6 +12,8 @@ from typing import Any, Final, Literal
 import msgspec
 
 from streams.domain.alert import Episode, Priority, PriorityStep, Reason
+from streams.domain.care import LONGEST_LOOSENING, CareKind, CareRecord
+from streams.domain.memory import Memory, Operator
 from streams.domain.profile import Therapy
 from streams.domain.world import PumpState
 
@@ -28,7 +31,10 @@ class Finding(msgspec.Struct, frozen=True):
 
     ``steps`` are the priorities reached so far with their own event times (never after the moment judged), lowest
     first. ``ended_at`` is the event time of the evidence for an absence. ``wake_at`` is when the finding would change
-    by the mere passing of time. ``retract`` says that the condition never held, and why.
+    by the mere passing of time. ``retract`` says that the condition never held, and why. ``reminders`` are event times
+    (never after the moment judged) at which people are told again without a higher priority. ``closed_by`` names the
+    person whose record ends even a latched alert (a refill, replacement or review that somebody entered; catalogue
+    A.3); only with ``ABSENT``. ``start_step`` is the ladder's step that is due at once, with those before it.
     """
 
     presence: Presence
@@ -39,17 +45,22 @@ class Finding(msgspec.Struct, frozen=True):
     physician_by: datetime | None = None
     parents: tuple[str, ...] = ()
     values: Mapping[str, str] | None = None
+    reminders: tuple[datetime, ...] = ()
+    closed_by: str | None = None
+    start_step: int = 0
 
 
 ABSENT: Final = Finding(Presence.ABSENT)
 NOT_EVALUABLE: Final = Finding(Presence.NOT_EVALUABLE)
+NO_MEMORY: Final[Mapping[str, Memory]] = {}
 
 
 class View(msgspec.Struct):
     """What a condition may look at: one pump's state and therapy, its rules' latest episodes, and the moment judged.
 
     ``heard_at`` is only set when silence may be judged: the service time of the last message, or of the moment from
-    which the service could hear the pump again, whichever is later. ``at`` is then service time too.
+    which the service could hear the pump again, whichever is later. ``at`` is then service time too. ``memory`` is what
+    the operators of typed conditions remember, by their keys.
     """
 
     state: PumpState
@@ -57,11 +68,24 @@ class View(msgspec.Struct):
     tracks: Mapping[str, Episode]
     at: datetime
     heard_at: datetime | None = None
+    memory: Mapping[str, Memory] = NO_MEMORY
 
     def open_track(self, rule_id: str) -> Episode | None:
         """The rule's open episode, if any."""
         track = self.tracks.get(rule_id)
         return track if track is not None and not track.closed else None
+
+    def present_track(self, rule_id: str) -> Episode | None:
+        """The rule's open episode whose condition holds, if any."""
+        track = self.tracks.get(rule_id)
+        return track if track is not None and track.present and not track.closed else None
+
+    def parameters(self, rule: Rule) -> Mapping[str, Any]:
+        """The rule's parameters for this pump now: the file's variants that fit, and the patient's own settings."""
+        found = self.therapy.parameters.get(rule.content_hash)
+        if found is None:
+            found = self.therapy.parameters[rule.content_hash] = parameters_in_force(rule, self.therapy)
+        return found
 
     def due(self, deadline: datetime) -> datetime:
         """A deadline that lies before the profile version which creates it is due when that version starts (M.29)."""
@@ -82,23 +106,96 @@ MERGE_WINDOWS: Final = {
 Freeze = Literal["never", "delivery", "until_refill"]
 
 
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A condition that rule files use by its name.
+
+    Args:
+        judge: The condition.
+        reads: Fields of `PumpState` that can make it present, change its steps while present, or change ``wake_at``.
+            A rule whose alert is closed is judged again only when one of them changed, a `Finding.wake_at` passed, the
+            therapy changed, or a rule in ``follows`` changed; an open or muted alert is always judged.
+        follows: Rules whose latest episodes it looks at.
+    """
+
+    judge: Condition
+    reads: tuple[str, ...]
+    follows: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Which way a parameter may be set per patient.
+
+    Args:
+        tighter: In which direction the rule becomes stricter; that way there is no limit.
+        loosest: The furthest value in the other direction; inclusive.
+    """
+
+    tighter: Literal["higher", "lower"]
+    loosest: float
+
+    def allows(self, value: float, default: float, record: CareRecord) -> bool:
+        """Whether a patient's value may take the place of ``default``; a looser one needs its bound and its end."""
+        stricter = value >= default if self.tighter == "higher" else value <= default
+        if stricter:
+            return True
+        within = value >= self.loosest if self.tighter == "higher" else value <= self.loosest
+        ends_at = record.valid_until
+        return within and ends_at is not None and ends_at - record.valid_from <= LONGEST_LOOSENING
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """Parameters for some pumps: all of the given drug, family and risk class must fit; later variants win."""
+
+    parameters: Mapping[str, float]
+    drug: str | None = None
+    family: str | None = None
+    withdrawal: int | None = None
+    high_risk: bool | None = None
+
+    def fits(self, therapy: Therapy) -> bool:
+        """Whether it is for this pump; a drug counts wherever it is part of the mixture."""
+        drugs = {drug.name for drug in therapy.profile.drugs} if therapy.profile else set()
+        return (
+            (self.drug is None or self.drug in drugs)
+            and (self.family is None or self.family == therapy.family)
+            and (self.withdrawal is None or self.withdrawal == therapy.withdrawal)
+            and (self.high_risk is None or self.high_risk == therapy.high_risk)
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One alert rule as its file states it; ``content_hash`` is what an alert stores to show what was in force."""
+    """One alert rule as its file states it; ``content_hash`` is what an alert stores to show what was in force.
+
+    ``latching`` is the lowest priority from which the alert stays open until a person resolves it; None: it clears by
+    itself. ``judged_by``: whether time in the reports decides, or the service's own waiting for them (silence).
+    ``child_of`` are the rules that take its alert as their child while theirs is open. ``operators`` are the parts of a
+    typed condition that remember something. ``lives_in`` is the process that judges it; all but the system's own rules
+    live in the worker.
+    """
 
     id: str
     title: str
     condition: Condition
     parameters: Mapping[str, Any]
     latching: Priority | None
-    """The lowest priority from which the alert stays open until a person resolves it; None: it clears by itself."""
     freezes: Freeze
     child_of: tuple[str, ...]
     message: str
     evidence: tuple[str, ...]
     content_hash: str
     judged_by: Literal["event_time", "arrival", "both"]
-    """Whether time in the reports decides, or the service's own waiting for them (silence)."""
+    reads: tuple[str, ...] = ("*",)
+    follows: tuple[str, ...] = ()
+    operators: tuple[Operator, ...] = ()
+    variants: tuple[Variant, ...] = ()
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    hazards: tuple[str, ...] = ()
+    runbook: str = ""
+    lives_in: Literal["worker", "notify", "watchdog"] = "worker"
     examples: tuple[Mapping[str, Any], ...] = field(default=())
 
     def latches(self, priority: Priority) -> bool:
@@ -115,16 +212,66 @@ class _Values(dict[str, str]):
         return "unknown"
 
 
-class RuleBook:
-    """All rules in force, parents before the rules that defer to them."""
+def parameters_in_force(rule: Rule, therapy: Therapy) -> Mapping[str, Any]:
+    """A rule's parameters for one pump: the file's, then what fits its drug, family and risk, then the patient's own.
 
-    __slots__ = ("_by_id", "arrival_rules", "event_rules", "rules")
+    A setting that cannot be used (unknown, or looser than allowed) is left out: the stricter default stays.
+    """
+    parameters = dict(rule.parameters)
+    for variant in rule.variants:
+        if variant.fits(therapy):
+            parameters |= variant.parameters
+    for record in therapy.of_kind(CareKind.SETTING):
+        name = record.parameter
+        if record.rule_id == rule.id and name is not None and usable(rule, record, parameters.get(name)):
+            parameters[name] = record.value
+    return parameters
+
+
+def usable(rule: Rule, record: CareRecord, default: Any) -> bool:
+    """Whether a patient's setting names a parameter that may be set, and a value within its bounds."""
+    setting = rule.settings.get(record.parameter or "")
+    return setting is not None and record.value is not None and setting.allows(record.value, float(default), record)
+
+
+class RuleBook:
+    """All rules in force, parents before the rules that defer to them.
+
+    Args:
+        rules: In the order in which they are judged.
+    """
+
+    __slots__ = (
+        "_by_id",
+        "arrival_rules",
+        "event_rules",
+        "followers",
+        "key",
+        "masks",
+        "operators",
+        "place",
+        "rules",
+    )
 
     def __init__(self, rules: tuple[Rule, ...]) -> None:
         self.rules = rules
         self._by_id = {rule.id: rule for rule in rules}
-        self.event_rules = tuple(rule for rule in rules if rule.judged_by != "arrival")
-        self.arrival_rules = tuple(rule for rule in rules if rule.judged_by != "event_time")
+        in_worker = tuple(rule for rule in rules if rule.lives_in == "worker")
+        self.event_rules = tuple(rule for rule in in_worker if rule.judged_by != "arrival")
+        self.arrival_rules = tuple(rule for rule in in_worker if rule.judged_by != "event_time")
+        said = "".join(rule.content_hash for rule in rules)
+        self.key = hashlib.blake2b(said.encode(), digest_size=6).hexdigest()
+        self.place = {rule.id: index for index, rule in enumerate(self.event_rules)}
+        self.masks = tuple(_mask(self.event_rules, name) for name in PumpState.__struct_fields__)
+        self.followers = {
+            rule.id: sum(1 << index for index, other in enumerate(self.event_rules) if rule.id in other.follows)
+            for rule in rules
+        }
+        self.operators: dict[str, list[tuple[Operator, int]]] = {}
+        for index, rule in enumerate(self.event_rules):
+            for operator in rule.operators:
+                for signal in operator.signals:
+                    self.operators.setdefault(signal, []).append((operator, 1 << index))
 
     def __iter__(self) -> Iterator[Rule]:
         return iter(self.rules)
@@ -138,3 +285,8 @@ class RuleBook:
     def get(self, rule_id: str) -> Rule | None:
         """The rule, or None when it is no longer in the book."""
         return self._by_id.get(rule_id)
+
+
+def _mask(rules: tuple[Rule, ...], name: str) -> int:
+    """One bit for each rule that reads the field."""
+    return sum(1 << index for index, rule in enumerate(rules) if name in rule.reads or "*" in rule.reads)

@@ -256,10 +256,15 @@ class Report:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Received:
-    """A report with the service time at which an edge took it (aware UTC)."""
+    """A report with the service time at which an edge took it (aware UTC).
+
+    ``clinic``: it came from a gateway of kind ``clinic``, so that a programming session in it is an authorised one
+    (catalogue M.23).
+    """
 
     report: Report
     received_at: datetime
+    clinic: bool = False
 
 
 class RejectReason(StrEnum):

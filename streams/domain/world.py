@@ -12,6 +12,15 @@ from typing import Final
 import msgspec
 
 from streams.domain.alert import AlertRecord, Episode
+from streams.domain.memory import Memory
+from streams.domain.observing.contacts import ContactLog
+from streams.domain.observing.dosing import DosingLog
+from streams.domain.observing.fills import FillLog
+from streams.domain.observing.flow import FlowLog
+from streams.domain.observing.heat import HeatLog
+from streams.domain.observing.levels import LevelLog
+from streams.domain.observing.power import PowerLog
+from streams.domain.observing.scans import ScanLog
 from streams.domain.profile import ACCURACY_ALLOWANCE, ProfileHistory, Therapy
 from streams.domain.telemetry import Received
 
@@ -19,6 +28,7 @@ LATENESS: Final = timedelta(hours=1)
 """How long after a newer report arrived an older one still counts as in time; inclusive, measured by arrival."""
 MAX_WINDOW_REPORTS: Final = 2_000
 MAX_GAPS: Final = 64
+KEPT: Final = 32
 
 
 class Sample(msgspec.Struct, frozen=True, array_like=True):
@@ -47,8 +57,50 @@ class Mri(msgspec.Struct, frozen=True, array_like=True):
         return self.declared_at is not None
 
 
+class Stall(msgspec.Struct, frozen=True, array_like=True):
+    """One episode of a motor that stood still: from ``start`` to ``end``, None while it goes on."""
+
+    start: datetime
+    end: datetime | None = None
+
+
+class Resumption(msgspec.Struct, frozen=True, array_like=True):
+    """Delivery was confirmed again at ``at`` after it had not been since ``not_since`` (LCD)."""
+
+    at: datetime
+    not_since: datetime
+
+
+class Refill(msgspec.Struct, frozen=True, array_like=True):
+    """A refill as the clinic recorded it; volumes in mL. ``residual_ml`` is what stayed after aspiration."""
+
+    at: datetime
+    aspirated_ml: float
+    injected_ml: float
+    residual_ml: float = 0.0
+
+
+class Session(msgspec.Struct, frozen=True, array_like=True):
+    """An authorised programming session (catalogue M.23); ``end`` None while it goes on, or was never told."""
+
+    session_id: str
+    start: datetime
+    end: datetime | None = None
+
+
+class Symptoms(msgspec.Struct, frozen=True, array_like=True):
+    """Symptom codes that a patient or caregiver reported."""
+
+    at: datetime
+    codes: tuple[str, ...]
+
+
 class PumpState(msgspec.Struct, frozen=True, array_like=True):
-    """What the reports so far say about a pump. All times are event times; None means never said."""
+    """What the reports so far say about a pump. All times are event times; None means never said.
+
+    ``stalls``, ``refills``, ``sessions`` and ``symptoms`` are the latest ones, oldest first, at most `KEPT` of each.
+    The logs are what single families of rules remember (`streams.domain.observing`).
+    """
 
     clock: datetime | None = None
     boot_id: int | None = None
@@ -70,6 +122,23 @@ class PumpState(msgspec.Struct, frozen=True, array_like=True):
     armed_since: datetime | None = None
     refilled_at: datetime | None = None
     mri: Mri | None = None
+    stopped_since: datetime | None = None
+    telemetry_mode_since: datetime | None = None
+    resumed: Resumption | None = None
+    stalls: tuple[Stall, ...] = ()
+    refills: tuple[Refill, ...] = ()
+    sessions: tuple[Session, ...] = ()
+    symptoms: tuple[Symptoms, ...] = ()
+    replaced_at: datetime | None = None
+    checksum: str | None = None
+    levels: LevelLog = LevelLog()
+    fills: FillLog = FillLog()
+    flow: FlowLog = FlowLog()
+    scans: ScanLog = ScanLog()
+    power: PowerLog = PowerLog()
+    dosing: DosingLog = DosingLog()
+    heat: HeatLog = HeatLog()
+    contacts: ContactLog = ContactLog()
 
     @property
     def estimated_ml(self) -> Sample | None:
@@ -92,11 +161,19 @@ class PumpState(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Folded(msgspec.Struct, frozen=True, array_like=True):
-    """Reports folded in order: the state and the latest episode of each rule that had one."""
+    """Reports folded in order: the state and the latest episode of each rule that had one.
+
+    ``wakes`` are the times at which single rules want to be judged again; ``wake_at`` is the first moment at which time
+    alone changes anything. ``judged_under`` names the rules and the therapy of the last judgement: under others every
+    rule is judged anew.
+    """
 
     state: PumpState = PumpState()
     tracks: dict[str, Episode] = {}
     wake_at: datetime | None = None
+    wakes: dict[str, datetime] = {}
+    memory: dict[str, Memory] = {}
+    judged_under: str = ""
 
 
 class Gap(msgspec.Struct, frozen=True, array_like=True):

@@ -316,7 +316,7 @@ def test_deadlines_that_never_end_are_a_loud_error() -> None:
 
     rule = replace(RULES["MRI-01"], condition=restless)
     fold = Fold(Folded(), BACLOFEN, RuleBook((rule,)))
-    fold.report(received_of({"at": "PT0M", "motor": "running"}, 0).report)
+    fold.report(received_of({"at": "PT0M", "motor": "running"}, 0))
 
     with pytest.raises(RuntimeError, match="do not end"):
         fold.until(START + MINUTE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -14,12 +15,15 @@ from streams.domain import pipeline
 from streams.domain.alert import AlertEventKind
 from streams.domain.pipeline import Disposition, Hearing
 from streams.domain.profile import ProfileHistory
+from streams.domain.rule import RuleBook
 from streams.domain.telemetry import Received, Report
 from streams.domain.world import LATENESS
 from streams.rulebook import load
 from tests.domain.lives import PROFILES, START, arrive, deaf, reports
 
 RULES = load(Path(__file__).parents[2] / "alert_rules")
+THOROUGH = RuleBook(tuple(replace(rule, reads=("*",), follows=("*",)) for rule in RULES))
+"""The same rules, each judged at every fact."""
 LIVES = settings(
     max_examples=int(os.environ.get("PUMPWATCH_LIVES", "500")),
     deadline=None,
@@ -66,6 +70,20 @@ def test_duplicates_and_reordering_change_no_history(told: list[Report], profile
     twice = arrive([*arrivals, *resent], profiles, RULES, until=until)
 
     assert twice.history() == once.history()
+
+
+@LIVES
+@given(told=reports(), profiles=PROFILES, seed=st.integers(0, 2**32))
+def test_judging_only_what_changed_finds_the_same(told: list[Report], profiles: ProfileHistory, seed: int) -> None:
+    """A condition that leaves out of ``reads`` what it looks at would be judged too late."""
+    slots = _slots(told)
+    arrivals = list(zip(slots, random.Random(seed).sample(told, len(told)), strict=True))
+    until = slots[-1] + 2 * LATENESS
+
+    quick = arrive(arrivals, profiles, RULES, until=until)
+    thorough = arrive(arrivals, profiles, THOROUGH, until=until)
+
+    assert quick.history() == thorough.history()
 
 
 @LIVES

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Final
 
 from streams.domain.alert import Priority, PriorityStep
 from streams.domain.profile import WithdrawalClass
-from streams.domain.rule import NOT_EVALUABLE, Finding, Presence, Rule, View
+from streams.domain.rule import NOT_EVALUABLE, Finding, Named, Presence, Rule, View
 from streams.domain.telemetry import Motor
 
 
@@ -16,7 +17,7 @@ def silent_for(view: View, rule: Rule) -> Finding:
     On W3 whose last state was not running MEDIUM comes at 3 I. Only a message ends it.
     Parameters: ``info_intervals``, ``low_intervals``, ``low_hours``, ``medium_intervals``, ``medium_hours``.
     """
-    heard_at, therapy, parameters = view.heard_at, view.therapy, rule.parameters
+    heard_at, therapy, parameters = view.heard_at, view.therapy, view.parameters(rule)
     if heard_at is None:
         return NOT_EVALUABLE
     interval = therapy.interval
@@ -32,3 +33,6 @@ def silent_for(view: View, rule: Rule) -> Finding:
         return Finding(Presence.NOT_EVALUABLE, wake_at=wake_at)
     values = {"since": heard_at.strftime("%Y-%m-%d %H:%M UTC")}
     return Finding(Presence.PRESENT, steps, wake_at=wake_at, values=values)
+
+
+CONDITIONS: Final = {"communication.silent_for": Named(silent_for, reads=())}

@@ -8,7 +8,7 @@ from typing import Final
 from streams.domain.alert import Priority, PriorityStep, Reason
 from streams.domain.conditions.mri import declared_end, hard_end, withholds_stall
 from streams.domain.profile import WithdrawalClass
-from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Presence, Rule, View
+from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Named, Presence, Rule, View
 from streams.domain.telemetry import Motor
 
 DELIVERY_RULES: Final = ("DLV-01", "MRI-02", "RSV-02")
@@ -35,7 +35,7 @@ def motor_stalled(view: View, rule: Rule) -> Finding:
     w1 = therapy.withdrawal is WithdrawalClass.W1
     physician_by = None
     if not w1 and state.confirmed_at is not None:
-        lead = timedelta(minutes=rule.parameters["physician_lead_minutes"])
+        lead = timedelta(minutes=view.parameters(rule)["physician_lead_minutes"])
         physician_by = state.confirmed_at + therapy.budget - lead
     mri = state.mri
     during_mri = mri is not None and mri.declared and since <= hard_end(mri)
@@ -116,7 +116,10 @@ def _silent(view: View, rule: Rule) -> Finding:
         return NOT_EVALUABLE
     if therapy.interval > budget / 8:
         return NOT_EVALUABLE
-    due_at, settled_at = confirmed_at + budget, heard_at + timedelta(seconds=rule.parameters["silence_settle_seconds"])
+    due_at, settled_at = (
+        confirmed_at + budget,
+        heard_at + timedelta(seconds=view.parameters(rule)["silence_settle_seconds"]),
+    )
     if at < due_at or at < settled_at:
         return Finding(Presence.NOT_EVALUABLE, wake_at=max(due_at, settled_at))
     steps, wake_at = [PriorityStep(Priority.MEDIUM, due_at)], None
@@ -130,3 +133,9 @@ def _silent(view: View, rule: Rule) -> Finding:
         wake_at = high_at
     values = {"since": confirmed_at.strftime("%Y-%m-%d %H:%M UTC")}
     return Finding(Presence.PRESENT, tuple(steps), wake_at=wake_at, values=values)
+
+
+CONDITIONS: Final = {
+    "delivery.motor_stalled": Named(motor_stalled, reads=("stalled_since", "mri")),
+    "delivery.not_confirmed": Named(not_confirmed, reads=("armed_since", "frozen_at", "mri"), follows=DELIVERY_RULES),
+}

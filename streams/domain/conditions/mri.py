@@ -11,7 +11,7 @@ from typing import Final
 
 from streams.domain.alert import Priority, PriorityStep
 from streams.domain.profile import Therapy, WithdrawalClass
-from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Presence, Rule, View
+from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Named, Presence, Rule, View
 from streams.domain.world import Mri, PumpState
 
 HARD_END: Final = timedelta(minutes=120)
@@ -71,9 +71,11 @@ def recovery_overdue(view: View, rule: Rule) -> Finding:
     if mri.recovered_at is not None:
         return Finding(Presence.ABSENT, ended_at=mri.recovered_at)
     end = declared_end(mri)
-    medium_at = view.due(end + timedelta(minutes=rule.parameters["medium_after_minutes"]))
+    medium_at = view.due(end + timedelta(minutes=view.parameters(rule)["medium_after_minutes"]))
     confirmed_at = state.confirmed_at or mri.start
-    high_at = min(end + timedelta(minutes=rule.parameters["high_after_minutes"]), confirmed_at + therapy.budget / 2)
+    high_at = min(
+        end + timedelta(minutes=view.parameters(rule)["high_after_minutes"]), confirmed_at + therapy.budget / 2
+    )
     high_at = view.due(max(high_at, mri.start))
     w1 = therapy.withdrawal is WithdrawalClass.W1
     deadlines = [(Priority.MEDIUM, min(medium_at, high_at) if w1 else medium_at)]
@@ -87,3 +89,9 @@ def recovery_overdue(view: View, rule: Rule) -> Finding:
     ended = "ended" if end <= view.at else "its window is open until"
     values = {"end": f"{ended} {end:%Y-%m-%d %H:%M} UTC"}
     return Finding(Presence.PRESENT, steps, wake_at=wake_at, physician_by=physician_by, values=values)
+
+
+CONDITIONS: Final = {
+    "mri.recovery_overdue": Named(recovery_overdue, reads=("mri", "frozen_at")),
+    "mri.stall_expected": Named(stall_expected, reads=("mri", "stalled_since")),
+}

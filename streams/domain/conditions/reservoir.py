@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Final
 
 from streams.domain.alert import Priority, PriorityStep
 from streams.domain.profile import WithdrawalClass
-from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Presence, Rule, View
+from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Named, Presence, Rule, View
 from streams.domain.telemetry import Alarm
 
 
@@ -21,17 +22,17 @@ def at_most(view: View, rule: Rule) -> Finding:
     track = view.open_track(rule.id)
     if track is not None and track.present:
         since: datetime | None = track.start
-        if _refilled(view, track.start, therapy.low_reservoir_ml + rule.parameters["clear_margin_ml"]):
+        if _refilled(view, track.start, therapy.low_reservoir_ml + view.parameters(rule)["clear_margin_ml"]):
             return Finding(Presence.ABSENT, ended_at=state.refilled_at)
     else:
-        since = _low_since(view, rule.parameters["consecutive_reports"])
+        since = _low_since(view, view.parameters(rule)["consecutive_reports"])
     if since is None:
         return ABSENT if state.estimated or state.alarms_at else NOT_EVALUABLE
     empty_at = state.empty_at(therapy, view.at)
     steps: tuple[PriorityStep, ...] = (PriorityStep(Priority.MEDIUM, since),)
     wake_at = None
     if empty_at and therapy.raises_medium:
-        urgent_at = empty_at - timedelta(hours=rule.parameters["urgent_within_hours"])
+        urgent_at = empty_at - timedelta(hours=view.parameters(rule)["urgent_within_hours"])
         if urgent_at >= view.at:
             wake_at = urgent_at + timedelta(microseconds=1)
         elif track is None or not track.present:
@@ -77,7 +78,7 @@ def empty(view: View, rule: Rule) -> Finding:
         if refilled and confirmed and refilled >= track.start and confirmed >= refilled and not state.needs_refill:
             return Finding(Presence.ABSENT, ended_at=confirmed)
     else:
-        since = _empty_since(view, rule.parameters["limit_ml"])
+        since = _empty_since(view, view.parameters(rule)["limit_ml"])
     if since is None:
         return ABSENT if state.estimated or state.measured or state.alarms_at else NOT_EVALUABLE
     w1 = therapy.withdrawal is WithdrawalClass.W1
@@ -100,3 +101,9 @@ def _empty_since(view: View, limit_ml: float) -> datetime | None:
 
 def _after_refill(view: View, at: datetime) -> bool:
     return view.state.refilled_at is None or at >= view.state.refilled_at
+
+
+CONDITIONS: Final = {
+    "reservoir.at_most": Named(at_most, reads=("estimated", "measured", "alarms", "refilled_at", "flow_ml_per_day")),
+    "reservoir.empty": Named(empty, reads=("estimated", "measured", "alarms", "refilled_at")),
+}

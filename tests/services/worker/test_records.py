@@ -284,7 +284,7 @@ async def test_a_report_that_no_rule_can_judge_is_isolated() -> None:
         return NOT_EVALUABLE
 
     rule = next(iter(RULEBOOK.event_rules))
-    bench = Bench(rules=RuleBook((replace(rule, condition=broken),)))
+    bench = Bench(rules=RuleBook((replace(rule, condition=broken, reads=("*",)),)))
     worker = await bench.start()
     odd = received(1, flow_programmed_ml_per_day=13.0)
 
