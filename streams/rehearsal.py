@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final
 
 import msgspec
@@ -12,8 +12,9 @@ from pydantic import TypeAdapter
 
 from streams.domain import pipeline
 from streams.domain.alert import AlertEvent
+from streams.domain.care import CareRecord, CareRejected, care_from
 from streams.domain.pipeline import Hearing, ResolveRefused
-from streams.domain.profile import ProfileHistory, ProfileRejected, profile_from
+from streams.domain.profile import ProfileHistory, ProfileRejected, PumpProfile, profile_from
 from streams.domain.rule import RuleBook
 from streams.domain.telemetry import Received, Rejected, validate
 from streams.domain.world import World
@@ -50,19 +51,60 @@ def moment(offset: str) -> datetime:
     return START + _DURATION.validate_python(offset)
 
 
-def profiles_of(overrides: Mapping[str, Any] | None) -> ProfileHistory:
-    """The example's profile; None means that the pump has none."""
-    if overrides is None:
-        return ProfileHistory()
-    profile = profile_from({**DEFAULT_PROFILE, **overrides})
+def profiles_of(
+    overrides: Mapping[str, Any] | None,
+    later: Iterable[Mapping[str, Any]] = (),
+    care: Iterable[Mapping[str, Any]] = (),
+    zone: tzinfo = UTC,
+) -> ProfileHistory:
+    """What is known of the example's pump beside its telemetry.
+
+    Args:
+        overrides: What its profile says otherwise than `DEFAULT_PROFILE`; None means that the pump has none.
+        later: Later versions, each on top of the one before, from the offset ``from`` on.
+        care: Care records as in `streams.domain.care`, with offsets ``from`` and ``until``.
+        zone: The site's time zone.
+    """
+    document = {**DEFAULT_PROFILE, **(overrides or {})}
+    versions = [] if overrides is None else [document]
+    for change in later:
+        fields = {key: value for key, value in change.items() if key != "from"}
+        document = {**document, **fields, "valid_from": moment(change["from"]).isoformat()}
+        versions.append(document)
+    records = tuple(_care(entry, number) for number, entry in enumerate(care))
+    return ProfileHistory(tuple(_profile(version, zone) for version in versions), records, zone)
+
+
+def _profile(document: Mapping[str, Any], zone: tzinfo) -> PumpProfile:
+    profile = profile_from(document, zone)
     if isinstance(profile, ProfileRejected):
         raise ExampleError(f"profile{profile.pointer}: {profile.reason}")
-    return ProfileHistory((profile,))
+    return profile
+
+
+def _care(entry: Mapping[str, Any], number: int) -> CareRecord:
+    fields = {key: value for key, value in entry.items() if key not in ("from", "until")}
+    document = {
+        "care_id": f"CARE-{number}",
+        "pump_id": "EX-1",
+        "person": "example",
+        "reason": "example",
+        "valid_from": moment(entry["from"]).isoformat(),
+        **({"valid_until": moment(entry["until"]).isoformat()} if "until" in entry else {}),
+        **fields,
+    }
+    record = care_from(document)
+    if isinstance(record, CareRejected):
+        raise ExampleError(f"care record {number}{record.pointer}: {record.reason}")
+    return record
 
 
 def received_of(entry: Mapping[str, Any], number: int) -> Received:
-    """A report of an example: ``at`` its event time, ``arrives`` its arrival if later, the rest as on the wire."""
-    fields = {key: value for key, value in entry.items() if key not in ("at", "arrives")}
+    """A report of an example: ``at`` its event time, ``arrives`` its arrival if later, the rest as on the wire.
+
+    ``clinic: true`` says that it came through a clinic's gateway.
+    """
+    fields = {key: value for key, value in entry.items() if key not in ("at", "arrives", "clinic")}
     events = [_placed(event) for event in fields.pop("events", [])]
     at, arrives = moment(entry["at"]), moment(entry.get("arrives", entry["at"]))
     document = {
@@ -79,11 +121,11 @@ def received_of(entry: Mapping[str, Any], number: int) -> Received:
     report = validate(msgspec.json.encode(document), arrives)
     if isinstance(report, Rejected):
         raise ExampleError(f"report {number}{report.pointer}: {report.reason}")
-    return Received(report=report, received_at=arrives)
+    return Received(report=report, received_at=arrives, clinic=bool(entry.get("clinic")))
 
 
 def _placed(event: Mapping[str, Any]) -> dict[str, Any]:
-    return {**event, **({"at": moment(event["at"]).isoformat()} if "at" in event else {})}
+    return {**event, **{name: moment(event[name]).isoformat() for name in ("at", "for") if name in event}}
 
 
 def rehearse(

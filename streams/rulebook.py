@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from streams.domain.alert import Priority
 from streams.domain.conditions import CONDITIONS
-from streams.domain.rule import Rule, RuleBook
+from streams.domain.profile import DrugName, Family
+from streams.domain.rule import Rule, RuleBook, Setting, Variant
 
 
 class RuleError(ValueError):
@@ -31,7 +32,7 @@ class Expectation(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     at: str
-    event: Literal["opened", "escalated", "recurred", "cleared", "resolved", "amended", "retracted"]
+    event: Literal["opened", "escalated", "recurred", "re_raised", "cleared", "resolved", "amended", "retracted"]
     priority: Priority | None = None
     reason: str | None = None
     recorded: str | None = None
@@ -44,10 +45,36 @@ class Example(BaseModel):
 
     name: str
     profile: dict[str, Any] | None = {}
+    profiles: list[dict[str, Any]] = []
+    """Later versions: changed keys, and ``from``, the offset from which they count."""
+    care: list[dict[str, Any]] = []
+    """Care records; ``from`` and ``until`` are offsets."""
+    time_zone: str = "UTC"
     reports: list[dict[str, Any]]
     resolve: list[str] = []
     until: str
     expect: list[Expectation]
+
+
+class VariantEntry(BaseModel):
+    """Other parameters for some pumps: all that is given must fit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    drug: DrugName | None = None
+    family: Family | None = None
+    withdrawal: Literal["w1", "w2", "w3"] | None = None
+    high_risk: bool | None = None
+    parameters: Annotated[dict[str, int | float], Field(min_length=1)]
+
+
+class SettingEntry(BaseModel):
+    """How far a patient's own value of a parameter may go; see `streams.domain.rule.Setting`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    tighter: Literal["higher", "lower"]
+    loosest: float
 
 
 class RuleFile(BaseModel):
@@ -59,12 +86,16 @@ class RuleFile(BaseModel):
     title: Annotated[str, Field(min_length=3, max_length=80)]
     condition: str
     parameters: dict[str, int | float]
+    variants: list[VariantEntry] = []
+    settings: dict[str, SettingEntry] = {}
     judged_by: Literal["event_time", "arrival", "both"] = "event_time"
     latching: Literal[False] | Priority = False
     freezes: Literal["never", "delivery", "until_refill"] = "never"
     child_of: list[str] = []
     message: str
+    runbook: str = ""
     evidence: list[str]
+    hazards: list[Annotated[str, Field(pattern=r"^HZ-\d{2}$")]] = []
     examples: Annotated[list[Example], Field(min_length=3)]
 
 
@@ -137,8 +168,17 @@ def _rule(content: RuleFile, content_hash: str) -> Rule:
         evidence=tuple(content.evidence),
         content_hash=content_hash,
         judged_by=content.judged_by,
+        variants=tuple(_variant(entry) for entry in content.variants),
+        settings={name: Setting(entry.tighter, entry.loosest) for name, entry in content.settings.items()},
+        hazards=tuple(content.hazards),
+        runbook=content.runbook,
         examples=tuple(example.model_dump() for example in content.examples),
     )
+
+
+def _variant(entry: VariantEntry) -> Variant:
+    withdrawal = int(entry.withdrawal[1:]) if entry.withdrawal is not None else None
+    return Variant(entry.parameters, entry.drug, entry.family, withdrawal, entry.high_risk)
 
 
 def _check_message(file: Path, node: yaml.Node | None, message: str) -> None:

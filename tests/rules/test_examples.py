@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -23,8 +24,9 @@ def test_rule_example(rule: Rule, example: Mapping[str, Any]) -> None:
     """The rule does what its file says it does."""
     reports = [received_of(entry, number) for number, entry in enumerate(example["reports"])]
     resolutions = [(moment(offset), rule.id) for offset in example["resolve"]]
+    known = profiles_of(example["profile"], example["profiles"], example["care"], ZoneInfo(example["time_zone"]))
 
-    _, told = rehearse(reports, profiles_of(example["profile"]), RULES, moment(example["until"]), resolutions)
+    _, told = rehearse(reports, known, RULES, moment(example["until"]), resolutions)
 
     got = [recorded for recorded in told if recorded.event.alert.rule_id == rule.id]
     expected = example["expect"]

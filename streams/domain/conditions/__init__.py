@@ -1,15 +1,28 @@
-"""The named conditions that rule files may use; adding one means adding it here."""
+"""The named conditions that rule files may use; adding one means adding it to its family's ``CONDITIONS``."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from streams.domain.conditions import communication, delivery, mri, reservoir
+from streams.domain.conditions import (
+    communication,
+    delivery,
+    environment,
+    mri,
+    power,
+    refill,
+    reservoir,
+    therapy,
+)
 from streams.domain.rule import Named
 
 CONDITIONS: Final[dict[str, Named]] = {
     **communication.CONDITIONS,
     **delivery.CONDITIONS,
+    **environment.CONDITIONS,
     **mri.CONDITIONS,
+    **power.CONDITIONS,
+    **refill.CONDITIONS,
     **reservoir.CONDITIONS,
+    **therapy.CONDITIONS,
 }

@@ -1,0 +1,9 @@
+"""Power conditions: the battery and the pump's years."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from streams.domain.rule import Named
+
+CONDITIONS: Final[dict[str, Named]] = {}
