@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from difflib import unified_diff
+from itertools import zip_longest
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import msgspec
 from pydantic import TypeAdapter
 
 from streams.domain import pipeline
-from streams.domain.alert import AlertEvent
+from streams.domain.alert import AlertEvent, AlertEventKind
 from streams.domain.care import CareRecord, CareRejected, care_from
 from streams.domain.pipeline import Hearing, ResolveRefused
 from streams.domain.profile import ProfileHistory, ProfileRejected, PumpProfile, profile_from
-from streams.domain.rule import RuleBook
+from streams.domain.rule import Rule, RuleBook
 from streams.domain.telemetry import Received, Rejected, validate
 from streams.domain.world import World
 
@@ -174,3 +177,69 @@ def _tick_until(
         told.extend(Recorded(now, event) for event in step.events)
         world = step.world
     return world
+
+
+# Examples as tests -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One example that was run: a line for each expected event, and for each that the rule told."""
+
+    expected: tuple[str, ...]
+    got: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the rule did exactly what its file says."""
+        return self.expected == self.got
+
+    def diff(self) -> str:
+        """The two lists against each other, as a unified diff without its heading; empty when they are the same."""
+        lines = unified_diff(self.expected, self.got, "expected", "got", n=20, lineterm="")
+        return "\n".join(line for line in lines if not line.startswith("@@"))
+
+
+def try_example(rule: Rule, example: Mapping[str, Any], rules: RuleBook) -> Trial:
+    """Run one example of a rule through the engine; the other rules of the book take part.
+
+    Amended facts count only where the example expects some.
+
+    Raises:
+        ExampleError: If a report, profile or care record in it is not valid.
+    """
+    reports = [received_of(entry, number) for number, entry in enumerate(example["reports"])]
+    resolutions = [(moment(offset), rule.id) for offset in example["resolve"]]
+    zone = ZoneInfo(example["time_zone"])
+    known = profiles_of(example["profile"], example["profiles"], example["care"], zone)
+    _, told = rehearse(reports, known, rules, moment(example["until"]), resolutions)
+    expected: list[Mapping[str, Any]] = example["expect"]
+    amendments = any(fact["event"] == "amended" for fact in expected)
+    mine = [
+        one
+        for one in told
+        if one.event.alert.rule_id == rule.id and (amendments or one.event.kind is not AlertEventKind.AMENDED)
+    ]
+    pairs = zip_longest(mine, expected[: len(mine)], fillvalue=None)
+    got = tuple(_told_line(one, fact) for one, fact in pairs if one is not None)
+    return Trial(tuple(_expected_line(fact) for fact in expected), got)
+
+
+def _expected_line(fact: Mapping[str, Any]) -> str:
+    said = [f"{name} {fact[name]}" for name in ("priority", "reason") if fact[name] is not None]
+    recorded = [f"recorded {offset_of(moment(fact['recorded']))}"] if fact["recorded"] is not None else []
+    return "  ".join([f"at {offset_of(moment(fact['at']))}", fact["event"], *said, *recorded])
+
+
+def _told_line(one: Recorded, fact: Mapping[str, Any] | None) -> str:
+    """What was told, with as many words as the expectation at its place uses; all of them where there is none."""
+    event = one.event
+    said = {"priority": event.alert.priority.value, "reason": str(event.reason)}
+    words = [f"{name} {value}" for name, value in said.items() if fact is None or fact[name] is not None]
+    recorded = [f"recorded {offset_of(one.recorded_at)}"] if fact is not None and fact["recorded"] is not None else []
+    return "  ".join([f"at {offset_of(event.effective_at)}", event.kind.value, *words, *recorded])
+
+
+def offset_of(at: datetime) -> str:
+    """A time as the ISO 8601 duration since the example's start, in days, hours, minutes and seconds."""
+    return str(_DURATION.dump_python(at - START, mode="json"))

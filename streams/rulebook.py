@@ -53,6 +53,8 @@ class Example(BaseModel):
     reports: list[dict[str, Any]]
     resolve: list[str] = []
     until: str
+    hazards: list[Annotated[str, Field(pattern=r"^HZ-\d{2}$")]] = []
+    """Hazards of the rule that this example shows."""
     expect: list[Expectation]
 
 
@@ -99,8 +101,12 @@ class RuleFile(BaseModel):
     examples: Annotated[list[Example], Field(min_length=3)]
 
 
-def load(path: Path) -> RuleBook:
+def load(path: Path, extra: Path | None = None) -> RuleBook:
     """Read every ``*.yaml`` below ``path`` into a rule book, parents before their children.
+
+    Args:
+        path: The folder with a folder for each family.
+        extra: One more rule file, which takes the place of the rule with its id.
 
     Raises:
         RuleError: On the first file that cannot be used: bad YAML, an unknown field or condition, a second use of an
@@ -113,6 +119,9 @@ def load(path: Path) -> RuleBook:
         if rule.id in rules:
             raise RuleError(file, 1, "id", f"{rule.id} is already used by {files[rule.id]}")
         rules[rule.id], files[rule.id] = rule, file
+    if extra is not None:
+        rule = read(extra)
+        rules[rule.id], files[rule.id] = rule, extra
     if not rules:
         raise RuleError(path, 1, "", "no rule file found")
     for rule in rules.values():
