@@ -11,7 +11,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 import msgspec
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from streams.domain import pipeline
 from streams.domain.alert import AlertEvent, AlertEventKind
@@ -19,6 +19,7 @@ from streams.domain.care import CareRecord, CareRejected, care_from
 from streams.domain.pipeline import Hearing, ResolveRefused
 from streams.domain.profile import ProfileHistory, ProfileRejected, PumpProfile, profile_from
 from streams.domain.rule import Rule, RuleBook
+from streams.domain.system import SYSTEM_CONDITIONS, Observation, OpenSystemAlert, SystemBook
 from streams.domain.telemetry import Received, Rejected, validate
 from streams.domain.world import World
 
@@ -203,11 +204,14 @@ class Trial:
 def try_example(rule: Rule, example: Mapping[str, Any], rules: RuleBook) -> Trial:
     """Run one example of a rule through the engine; the other rules of the book take part.
 
-    Amended facts count only where the example expects some.
+    Amended facts count only where the example expects some. A rule of the system itself is tried by what it would
+    observe.
 
     Raises:
-        ExampleError: If a report, profile or care record in it is not valid.
+        ExampleError: If a report, profile, care record or observation in it is not valid.
     """
+    if "observations" in example:
+        return _try_observations(rule, example)
     reports = [received_of(entry, number) for number, entry in enumerate(example["reports"])]
     resolutions = [(moment(offset), rule.id) for offset in example["resolve"]]
     zone = ZoneInfo(example["time_zone"])
@@ -223,6 +227,45 @@ def try_example(rule: Rule, example: Mapping[str, Any], rules: RuleBook) -> Tria
     pairs = zip_longest(mine, expected[: len(mine)], fillvalue=None)
     got = tuple(_told_line(one, fact) for one, fact in pairs if one is not None)
     return Trial(tuple(_expected_line(fact) for fact in expected), got)
+
+
+def _try_observations(rule: Rule, example: Mapping[str, Any]) -> Trial:
+    book = SystemBook([(rule, SYSTEM_CONDITIONS[rule.condition_name])], START)
+    known: list[OpenSystemAlert] = []
+    got: list[tuple[datetime, str, OpenSystemAlert]] = []
+    for entry in example["observations"]:
+        seen = _observation(entry)
+        verdict = book.judge(seen, known)
+        closed = [(seen.at, "cleared", alert) for alert in verdict.closes]
+        opened = [
+            (seen.at, "opened", OpenSystemAlert(finding.rule_id, finding.subject, finding.priority))
+            for finding in verdict.opens
+        ]
+        known = [alert for alert in known if alert not in verdict.closes] + [alert for _, _, alert in opened]
+        got.extend((*closed, *opened))
+    expected: list[Mapping[str, Any]] = example["expect"]
+    lines = []
+    for index, (at, event, alert) in enumerate(got):
+        brief = index < len(expected) and expected[index]["priority"] is None
+        lines.append(_system_line(at, event, alert.subject, None if brief else alert.priority))
+    wanted = [_system_line(moment(fact["at"]), fact["event"], fact["subject"], fact["priority"]) for fact in expected]
+    return Trial(tuple(wanted), tuple(lines))
+
+
+def _observation(entry: Mapping[str, Any]) -> Observation:
+    fields = {**entry, "at": moment(entry["at"])}
+    try:
+        return _OBSERVATION.validate_python(fields)
+    except ValidationError as error:
+        raise ExampleError(f"observation at {entry['at']}: {error}") from error
+
+
+_OBSERVATION: Final = TypeAdapter(Observation)
+
+
+def _system_line(at: datetime, event: str, subject: str, priority: str | None) -> str:
+    words = [f"priority {priority}"] if priority is not None else []
+    return "  ".join([f"at {offset_of(at)}", event, subject, *words])
 
 
 def _expected_line(fact: Mapping[str, Any]) -> str:

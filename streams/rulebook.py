@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -15,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from streams.domain.alert import Priority
 from streams.domain.conditions import CONDITIONS
 from streams.domain.profile import DrugName, Family
-from streams.domain.rule import Rule, RuleBook, Setting, Variant
+from streams.domain.rule import NOT_EVALUABLE, Finding, Named, Rule, RuleBook, Setting, Variant, View
+from streams.domain.system import SYSTEM_CONDITIONS, SystemBook
 
 
 class RuleError(ValueError):
@@ -58,6 +60,28 @@ class Example(BaseModel):
     expect: list[Expectation]
 
 
+class SystemExpectation(BaseModel):
+    """One alert of the system that an example expects to open or clear; ``at`` is service time since its start."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    at: str
+    event: Literal["opened", "cleared"]
+    subject: str
+    priority: Priority | None = None
+
+
+class SystemExample(BaseModel):
+    """A test of a rule that watches the system itself: what is observed one after the other, and what must follow."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    hazards: list[Annotated[str, Field(pattern=r"^HZ-\d{2}$")]] = []
+    observations: list[dict[str, Any]]
+    expect: list[SystemExpectation]
+
+
 class VariantEntry(BaseModel):
     """Other parameters for some pumps: all that is given must fit."""
 
@@ -86,6 +110,7 @@ class RuleFile(BaseModel):
 
     id: Annotated[str, Field(pattern=r"^[A-Z]{3}-\d{2}$")]
     title: Annotated[str, Field(min_length=3, max_length=80)]
+    lives_in: Literal["worker", "notify"] = "worker"
     condition: str
     parameters: dict[str, int | float]
     variants: list[VariantEntry] = []
@@ -98,7 +123,7 @@ class RuleFile(BaseModel):
     runbook: str = ""
     evidence: list[str]
     hazards: list[Annotated[str, Field(pattern=r"^HZ-\d{2}$")]] = []
-    examples: Annotated[list[Example], Field(min_length=3)]
+    examples: Annotated[list[Example] | list[SystemExample], Field(min_length=3)]
 
 
 def load(path: Path, extra: Path | None = None) -> RuleBook:
@@ -154,19 +179,28 @@ def read(file: Path) -> Rule:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise RuleError(file, _line(node, first["loc"]), ".".join(map(str, first["loc"])), first["msg"]) from error
-    if content.condition not in CONDITIONS:
-        known = ", ".join(sorted(CONDITIONS))
+    conditions: Iterable[str] = CONDITIONS if content.lives_in == "worker" else SYSTEM_CONDITIONS
+    if content.condition not in conditions:
+        known = ", ".join(sorted(conditions))
         raise RuleError(file, _line(node, ("condition",)), "condition", f"unknown; expected one of {known}")
     _check_message(file, node, content.message)
     return _rule(content, hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
+def _not_judged_here(_: View, __: Rule) -> Finding:
+    return NOT_EVALUABLE
+
+
+_ELSEWHERE: Final = Named(_not_judged_here, reads=())
+
+
 def _rule(content: RuleFile, content_hash: str) -> Rule:
-    named = CONDITIONS[content.condition]
+    named = CONDITIONS[content.condition] if content.lives_in == "worker" else _ELSEWHERE
     return Rule(
         id=content.id,
         title=content.title,
         condition=named.judge,
+        condition_name=content.condition,
         reads=named.reads,
         follows=named.follows,
         parameters=content.parameters,
@@ -181,6 +215,7 @@ def _rule(content: RuleFile, content_hash: str) -> Rule:
         settings={name: Setting(entry.tighter, entry.loosest) for name, entry in content.settings.items()},
         hazards=tuple(content.hazards),
         runbook=content.runbook,
+        lives_in=content.lives_in,
         examples=tuple(example.model_dump() for example in content.examples),
     )
 
@@ -225,3 +260,9 @@ def examples(rules: RuleBook) -> Iterator[tuple[Rule, Mapping[str, Any]]]:
     for rule in rules:
         for example in rule.examples:
             yield rule, example
+
+
+def system_book(rules: RuleBook, now: datetime) -> SystemBook:
+    """The rules that live in notify, ready to judge from ``now`` on (service time, aware UTC)."""
+    here = [rule for rule in rules if rule.lives_in == "notify"]
+    return SystemBook([(rule, SYSTEM_CONDITIONS[rule.condition_name]) for rule in here], now)
