@@ -48,6 +48,7 @@ REASONS: Final = {
     "confirmed": "somebody has it",
     "child_of": "another alert stands for it",
     "steps_done": "everybody on the ladder was told",
+    "grouped_in_storm": "told as one incident of the whole site",
 }
 
 STATES: Final = {
