@@ -34,6 +34,7 @@ REASONS: Final = {
     "late_evidence": "evidence that arrived late shows it differently",
     "worsened": "it got worse",
     "recurred": "it came back",
+    "reminder_due": "it is time for a reminder",
     "parent_changed": "another alert now stands for it, or no longer does",
     "hold_ended": "it was confirmed long ago and still holds",
     "step_due": "the next step was due",
