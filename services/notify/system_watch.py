@@ -39,7 +39,8 @@ _SITES: Final = """
     ), opening AS (
         SELECT site, count(*) FILTER (WHERE opened_at > $1::timestamptz - interval '10 minutes') AS opened,
                count(*) FILTER (WHERE opened_at <= $1::timestamptz - interval '1 hour') / 4032.0 AS usual
-        FROM alert WHERE opened_at > $1::timestamptz - interval '28 days' AND pump_id IS NOT NULL AND rule_id <> 'COM-01'
+        FROM alert
+        WHERE opened_at > $1::timestamptz - interval '28 days' AND pump_id IS NOT NULL AND rule_id <> 'COM-01'
         GROUP BY site
     )
     SELECT pump.site, pumps, coalesce(silent, 0) AS silent, coalesce(newly_silent, 0) AS newly_silent,
@@ -63,7 +64,8 @@ _UNREACHED: Final = """
     JOIN LATERAL (
         SELECT bool_and(n.state = 'failed'
                         OR (n.state IN ('queued', 'sending') AND n.queued_at < $1::timestamptz - CASE a.priority
-                            WHEN 'high' THEN make_interval(secs => $2::float8) ELSE make_interval(secs => $3::float8) END)) AS lost
+                            WHEN 'high' THEN make_interval(secs => $2::float8)
+                            ELSE make_interval(secs => $3::float8) END)) AS lost
         FROM notification n
         WHERE n.alert_id = a.alert_id AND n.channel <> 'worklist' AND n.queued_at >= l.started_at
               AND n.step = (SELECT max(step) FROM notification
