@@ -7,10 +7,8 @@ arguments or settings; 3 the database or Kafka does not answer, or refuses.
 from __future__ import annotations
 
 import asyncio
-import base64
 import getpass
 import json
-import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -228,7 +226,7 @@ def people_add(
     password_stdin: Annotated[bool, typer.Option(help="Read the password from stdin instead of asking.")] = False,
 ) -> None:
     """Add somebody who may sign in and, with a role, is told of alerts."""
-    secret = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}" if webhook else None
+    secret = people.new_webhook_secret() if webhook else None
     password = sys.stdin.readline().rstrip("\n") if password_stdin else getpass.getpass("Password: ")
     person = people.NewPerson(
         person_id=person_id,

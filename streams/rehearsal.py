@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from streams.domain import pipeline
 from streams.domain.alert import AlertEvent, AlertEventKind
 from streams.domain.care import CareRecord, CareRejected, care_from
+from streams.domain.deadman import DeadMan, Limits, Turn, look, passed
 from streams.domain.pipeline import Hearing, ResolveRefused
 from streams.domain.profile import ProfileHistory, ProfileRejected, PumpProfile, profile_from
 from streams.domain.rule import Rule, RuleBook
@@ -212,6 +213,8 @@ def try_example(rule: Rule, example: Mapping[str, Any], rules: RuleBook) -> Tria
     """
     if "observations" in example:
         return _try_observations(rule, example)
+    if "passes" in example:
+        return _try_switch(rule, example)
     reports = [received_of(entry, number) for number, entry in enumerate(example["reports"])]
     resolutions = [(moment(offset), rule.id) for offset in example["resolve"]]
     zone = ZoneInfo(example["time_zone"])
@@ -250,6 +253,33 @@ def _try_observations(rule: Rule, example: Mapping[str, Any]) -> Trial:
         lines.append(_system_line(at, event, alert.subject, None if brief else alert.priority))
     wanted = [_system_line(moment(fact["at"]), fact["event"], fact["subject"], fact["priority"]) for fact in expected]
     return Trial(tuple(wanted), tuple(lines))
+
+
+def _try_switch(rule: Rule, example: Mapping[str, Any]) -> Trial:
+    limits = Limits(
+        medium_after=timedelta(seconds=rule.parameters["medium_seconds"]),
+        high_after=timedelta(seconds=rule.parameters["high_seconds"]),
+        passes_to_clear=int(rule.parameters["passes"]),
+    )
+    man, passes = DeadMan(START), {moment(offset) for offset in example["passes"]}
+    got: list[str] = []
+    now, until = START, moment(example["until"])
+    while now <= until:
+        if now in passes:
+            man, turn = passed(man, now, limits)
+            got.extend(_turn_line(now, turn))
+        turns = True
+        while turns:
+            man, turn = look(man, now, limits)
+            got.extend(_turn_line(now, turn))
+            turns = turn is not None
+        now += timedelta(seconds=1)
+    wanted = tuple(f"at {offset_of(moment(fact['at']))}  {fact['event']}" for fact in example["expect"])
+    return Trial(wanted, tuple(got))
+
+
+def _turn_line(at: datetime, turn: Turn | None) -> list[str]:
+    return [f"at {offset_of(at)}  {turn.value}"] if turn is not None else []
 
 
 def _observation(entry: Mapping[str, Any]) -> Observation:

@@ -82,6 +82,27 @@ class SystemExample(BaseModel):
     expect: list[SystemExpectation]
 
 
+class SwitchExpectation(BaseModel):
+    """One turn of the dead man's switch; ``at`` is the watchdog's time since the example's start."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    at: str
+    event: Literal["opened", "escalated", "cleared"]
+
+
+class SwitchExample(BaseModel):
+    """A test of the dead man's switch: when synthetic alarms came through, and how it must turn."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    hazards: list[Annotated[str, Field(pattern=r"^HZ-\d{2}$")]] = []
+    passes: list[str]
+    until: str
+    expect: list[SwitchExpectation]
+
+
 class VariantEntry(BaseModel):
     """Other parameters for some pumps: all that is given must fit."""
 
@@ -110,7 +131,7 @@ class RuleFile(BaseModel):
 
     id: Annotated[str, Field(pattern=r"^[A-Z]{3}-\d{2}$")]
     title: Annotated[str, Field(min_length=3, max_length=80)]
-    lives_in: Literal["worker", "notify"] = "worker"
+    lives_in: Literal["worker", "notify", "watchdog"] = "worker"
     condition: str
     parameters: dict[str, int | float]
     variants: list[VariantEntry] = []
@@ -123,7 +144,7 @@ class RuleFile(BaseModel):
     runbook: str = ""
     evidence: list[str]
     hazards: list[Annotated[str, Field(pattern=r"^HZ-\d{2}$")]] = []
-    examples: Annotated[list[Example] | list[SystemExample], Field(min_length=3)]
+    examples: Annotated[list[Example] | list[SystemExample] | list[SwitchExample], Field(min_length=3)]
 
 
 def load(path: Path, extra: Path | None = None) -> RuleBook:
@@ -179,12 +200,20 @@ def read(file: Path) -> Rule:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise RuleError(file, _line(node, first["loc"]), ".".join(map(str, first["loc"])), first["msg"]) from error
-    conditions: Iterable[str] = CONDITIONS if content.lives_in == "worker" else SYSTEM_CONDITIONS
+    conditions = _CONDITIONS[content.lives_in]
     if content.condition not in conditions:
         known = ", ".join(sorted(conditions))
         raise RuleError(file, _line(node, ("condition",)), "condition", f"unknown; expected one of {known}")
     _check_message(file, node, content.message)
     return _rule(content, hashlib.sha256(text.encode()).hexdigest()[:16])
+
+
+_CONDITIONS: Final[Mapping[str, Iterable[str]]] = {
+    "worker": CONDITIONS,
+    "notify": SYSTEM_CONDITIONS,
+    "watchdog": ("system.no_pass_for",),
+}
+"""By where a rule lives, the conditions that are judged there."""
 
 
 def _not_judged_here(_: View, __: Rule) -> Finding:
