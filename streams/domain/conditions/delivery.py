@@ -44,7 +44,7 @@ def motor_stalled(view: View, rule: Rule) -> Finding:
         Presence.PRESENT,
         (step,),
         physician_by=physician_by,
-        parents=parents_of_this_mri(view, "MRI-02", "MRI-04") if during_mri else (),
+        parents=parents_of_this_mri(view, "MRI-04", "MRI-02") if during_mri else (),
         values={"since": since.strftime("%Y-%m-%d %H:%M UTC")},
     )
 

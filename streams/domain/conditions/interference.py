@@ -21,14 +21,16 @@ def repeated(view: View, rule: Rule) -> Finding:
     log, parameters = view.state.scans, view.parameters(rule)
     if not log.told_emi:
         return NOT_EVALUABLE
-    track = view.open_track(rule.id)
-    since = _repeated_since(log, parameters["per_day"], parameters["per_week"])
-    if track is not None and track.present:
+    track = view.present_track(rule.id)
+    if track is not None:
         if not log.interference and log.quiet_at is not None and log.quiet_at >= track.start:
             return Finding(Presence.ABSENT, ended_at=log.quiet_at)
-        if not log.interference or (since is None and log.interference[-1].at < track.start):
+        if not log.interference or log.interference[-1].at < track.start:
+            # An MRI that was declared since explains what made it frequent.
             return Finding(Presence.ABSENT, ended_at=track.start, retract=Reason.MRI_DECLARED)
-        since = track.start
+        since: datetime | None = track.start
+    else:
+        since = _repeated_since(log, parameters["per_day"], parameters["per_week"])
     if since is None:
         return ABSENT
     since = view.due(since)

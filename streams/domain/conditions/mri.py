@@ -142,7 +142,7 @@ def not_interrogated(view: View, rule: Rule) -> Finding:
         Presence.PRESENT,
         steps,
         wake_at=wake_at,
-        parents=parents_of_this_mri(view, "MRI-02", "MRI-04"),
+        parents=parents_of_this_mri(view, "MRI-04", "MRI-02"),
         values={"end": f"{end:%Y-%m-%d %H:%M} UTC", "delivery": seen},
     )
 
