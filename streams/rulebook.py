@@ -138,7 +138,7 @@ class RuleFile(BaseModel):
     settings: dict[str, SettingEntry] = {}
     judged_by: Literal["event_time", "arrival", "both"] = "event_time"
     latching: Literal[False] | Priority = False
-    freezes: Literal["never", "delivery", "until_refill"] = "never"
+    freezes: Literal["never", "delivery", "until_refill", "until_interrogation"] = "never"
     child_of: list[str] = []
     message: str
     runbook: str = ""

@@ -389,13 +389,17 @@ def _ending(record: AlertRecord, episode: Episode) -> AlertEvent | None:
 def with_parents(
     ledger: Iterable[tuple[AlertRecord, tuple[str, ...]]],
 ) -> list[AlertRecord]:
-    """Set each open alert's parent: of the open alerts its rule defers to, the highest priority, then the earliest."""
+    """Set each open alert's parent: of the open alerts its rule defers to, the highest priority, then the earliest.
+
+    Of equals it is the one that its rule names first: never does it depend on the order in which alerts were published.
+    """
     rows = list(ledger)
     open_rows = [record for record, _ in rows if record.open and not record.retracted]
     placed = []
     for record, parents in rows:
         candidates = [other for other in open_rows if other.rule_id in parents]
-        best = min(candidates, key=lambda other: (-other.priority.rank, other.effective_from), default=None)
+        ranks = [(-other.priority.rank, other.effective_from, parents.index(other.rule_id)) for other in candidates]
+        best = candidates[ranks.index(min(ranks))] if candidates else None
         parent_id = best.alert_id if best and record.open else record.parent_id if not record.open else None
         placed.append(record if parent_id == record.parent_id else msgspec.structs.replace(record, parent_id=parent_id))
     return placed

@@ -180,8 +180,7 @@ class _Round:
         self.due |= self.fold.rules.followers[rule.id]
         if rule.freezes != "never" and newest is not None and newest.present and not (track and track.present):
             before = view.state
-            until_refill = rule.freezes == "until_refill"
-            view.state = freeze(before, newest.start, view.therapy.interval, until_refill=until_refill)
+            view.state = freeze(before, newest.start, view.therapy.interval, rule.freezes)
             self.due |= changed_fields(self.fold.rules.masks, before, view.state)
 
 

@@ -41,6 +41,8 @@ from streams.domain.world import (
 )
 
 NON_DELIVERY_RULE: Final = "DLV-09"
+STALL_RULE: Final = "DLV-01"
+TRAP_RULE: Final = "MRI-04"
 LOOK_AGAIN: Final = timedelta(seconds=1)
 
 
@@ -414,8 +416,23 @@ def _reconciled(
             continue
         rows.append((published, _parents(published.rule_id, truth, rules)))
     placed = with_parents(rows)
-    events = _with_parent_changes(events, [row for row, _ in rows], placed)
+    events = _with_parent_changes(_with_takeover(events), [row for row, _ in rows], placed)
     return tuple(placed), tuple(events)
+
+
+def _with_takeover(events: list[AlertEvent]) -> list[AlertEvent]:
+    """Name the stall's alert that an MRI takes back at the moment at which the trap takes over its thread (M.9)."""
+    stalls = (event for event in events if event.alert.rule_id == STALL_RULE and event.reason == Reason.MRI_DECLARED)
+    taken = next(stalls, None)
+    if taken is None:
+        return events
+    said = {"takes_over": str(taken.alert.alert_id)}
+    return [
+        replace(event, detail={**event.detail, **said})
+        if event.kind is AlertEventKind.OPENED and event.alert.rule_id == TRAP_RULE
+        else event
+        for event in events
+    ]
 
 
 def _hash_of(rule_id: str, rules: RuleBook) -> str:

@@ -103,7 +103,7 @@ MERGE_WINDOWS: Final = {
 }
 """A recurrence within this time of its end continues the same alert; inclusive (rules_catalogue.md A.3)."""
 
-Freeze = Literal["never", "delivery", "until_refill"]
+Freeze = Literal["never", "delivery", "until_refill", "until_interrogation"]
 
 
 @dataclass(frozen=True, slots=True)

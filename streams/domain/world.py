@@ -139,6 +139,12 @@ class PumpState(msgspec.Struct, frozen=True, array_like=True):
     dosing: DosingLog = DosingLog()
     heat: HeatLog = HeatLog()
     contacts: ContactLog = ContactLog()
+    previous_at: datetime | None = None
+    """Event time of the report before the newest one: interference is told for the time in between."""
+    needs_interrogation: bool = False
+    """Only an interrogation that finds it running is evidence of delivery (rule MRI-04)."""
+    needs_valve_reset: bool = False
+    """Only the record of a valve's reset is evidence of delivery (rule MRI-05)."""
 
     @property
     def estimated_ml(self) -> Sample | None:

@@ -20,6 +20,7 @@ from streams.domain.telemetry import (
     EmiLevel,
     Event,
     EventType,
+    FlowValve,
     InterrogationResult,
     Motor,
     PumpId,
@@ -31,6 +32,8 @@ from streams.rehearsal import profiles_of
 
 START = datetime(2026, 3, 1, 8, tzinfo=UTC)
 PUMP = PumpId("P-1")
+CLINIC = "GW-CLINIC"
+"""The gateway whose programming sessions are authorised ones."""
 
 PROFILES = st.sampled_from(
     [
@@ -54,6 +57,9 @@ _ALARMS = st.sampled_from(
         (Alarm.ELECTIVE_REPLACEMENT,),
     ]
 )
+_EMI = st.sampled_from(
+    [None, None, None, *(Emi(level=level) for level in EmiLevel), Emi(level=EmiLevel.STRONG, count=3)]
+)
 _MINUTES = st.sampled_from([1, 5, 15, 15, 15, 45, 60, 180, 420, 1500])
 
 
@@ -71,6 +77,9 @@ def _events(draw: st.DrawFn, at: datetime) -> tuple[Event, ...]:
                     EventType.REFILL,
                     EventType.INTERROGATION,
                     EventType.SYMPTOM_REPORT,
+                    EventType.MRI_SCHEDULED,
+                    EventType.VALVE_RESET,
+                    EventType.PROGRAMMING_SESSION,
                 ]
             )
         )
@@ -79,7 +88,11 @@ def _events(draw: st.DrawFn, at: datetime) -> tuple[Event, ...]:
             injected = draw(st.sampled_from([1.0, 18.0]))
             fields = {"aspirated_ml": 1.0, "injected_ml": injected}
         elif kind is EventType.INTERROGATION:
-            fields = {"result": draw(st.sampled_from(list(InterrogationResult)))}
+            fields = {"result": draw(st.sampled_from([InterrogationResult.RUNNING, *InterrogationResult]))}
+        elif kind is EventType.MRI_SCHEDULED:
+            fields = {"scheduled_for": at + timedelta(hours=draw(st.sampled_from([1, 26])))}
+        elif kind is EventType.PROGRAMMING_SESSION:
+            fields = {"session_id": "S", "phase": draw(st.sampled_from(["start", "end"]))}
         moment = draw(st.sampled_from([None, at - timedelta(minutes=20), at - timedelta(minutes=100)]))
         told.append(Event(type=kind, at=moment, **fields))
     return tuple(told)
@@ -99,7 +112,7 @@ def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
                 boot_id=boot_id,
                 seq=seq,
                 event_time=at,
-                gateway_id="GW-1",
+                gateway_id=draw(st.sampled_from(["GW-1", "GW-1", CLINIC])),
                 gateway_time=at,
                 motor=motor,
                 alarms=draw(_ALARMS),
@@ -107,7 +120,9 @@ def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
                 reservoir_measured_ml=draw(st.sampled_from([None, None, 10.0, 0.4])),
                 flow_programmed_ml_per_day=draw(st.sampled_from([None, 0.2])),
                 volume_delivered_ml=draw(st.sampled_from([None, 1.0, 2.0])),
-                emi=draw(st.sampled_from([None, None, None, Emi(level=EmiLevel.MRI), Emi(level=EmiLevel.NONE)])),
+                emi=draw(_EMI),
+                flow_valve=draw(st.sampled_from([None, None, *FlowValve])),
+                program_checksum=draw(st.sampled_from([None, "A", "A", "B"])),
                 temperature_celsius=37.0,
                 events=draw(_events(at)),
             )
@@ -180,7 +195,8 @@ def arrive(
         if report is None:
             step = pipeline.tick(world, profiles, rules, at, deaf(at))
         else:
-            step = pipeline.step(world, Received(report=report, received_at=at), profiles, rules, at)
+            received = Received(report=report, received_at=at, clinic=report.gateway_id == CLINIC)
+            step = pipeline.step(world, received, profiles, rules, at)
         world = step.world
         published.extend(step.events)
     return Life(world, tuple(published))
