@@ -16,6 +16,7 @@ from streams.domain.profile import ProfileHistory
 from streams.domain.rule import RuleBook
 from streams.domain.telemetry import (
     Alarm,
+    Battery,
     Emi,
     EmiLevel,
     Event,
@@ -25,6 +26,7 @@ from streams.domain.telemetry import (
     PumpId,
     Received,
     Report,
+    Symptom,
 )
 from streams.domain.world import World, decode_world, encode_world
 from streams.rehearsal import profiles_of
@@ -36,7 +38,12 @@ PROFILES = st.sampled_from(
     [
         {},
         {"risks": ["sci_t6_or_above"]},
-        {"drugs": [{"name": "morphine", "concentration_ug_per_ml": 10000}], "prescribed_ug_per_day": 1000},
+        {
+            "drugs": [{"name": "morphine", "concentration_ug_per_ml": 10000}],
+            "prescribed_ug_per_day": 1000,
+            "bolus_max_per_day": 1,
+            "bolus_lockout_minutes": 60,
+        },
         {"drugs": [{"name": "ziconotide", "concentration_ug_per_ml": 25}], "prescribed_ug_per_day": 5},
         {"family": "prometra"},
         None,
@@ -71,6 +78,9 @@ def _events(draw: st.DrawFn, at: datetime) -> tuple[Event, ...]:
                     EventType.REFILL,
                     EventType.INTERROGATION,
                     EventType.SYMPTOM_REPORT,
+                    EventType.PROGRAM_CHANGE,
+                    EventType.BOLUS,
+                    EventType.PUMP_REPLACED,
                 ]
             )
         )
@@ -80,6 +90,10 @@ def _events(draw: st.DrawFn, at: datetime) -> tuple[Event, ...]:
             fields = {"aspirated_ml": 1.0, "injected_ml": injected}
         elif kind is EventType.INTERROGATION:
             fields = {"result": draw(st.sampled_from(list(InterrogationResult)))}
+        elif kind is EventType.SYMPTOM_REPORT:
+            fields = {"codes": (draw(st.sampled_from(list(Symptom))),)}
+        elif kind is EventType.BOLUS:
+            fields = {"outcome": draw(st.sampled_from(["delivered", "denied"])), "volume_ml": 0.1}
         moment = draw(st.sampled_from([None, at - timedelta(minutes=20), at - timedelta(minutes=100)]))
         told.append(Event(type=kind, at=moment, **fields))
     return tuple(told)
@@ -105,10 +119,12 @@ def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
                 alarms=draw(_ALARMS),
                 reservoir_estimated_ml=draw(st.sampled_from([None, 12.0, 3.5, 1.9, 1.8, 0.3])),
                 reservoir_measured_ml=draw(st.sampled_from([None, None, 10.0, 0.4])),
-                flow_programmed_ml_per_day=draw(st.sampled_from([None, 0.2])),
+                flow_programmed_ml_per_day=draw(st.sampled_from([None, 0.2, 0.2, 0.3])),
                 volume_delivered_ml=draw(st.sampled_from([None, 1.0, 2.0])),
                 emi=draw(st.sampled_from([None, None, None, Emi(level=EmiLevel.MRI), Emi(level=EmiLevel.NONE)])),
-                temperature_celsius=37.0,
+                temperature_celsius=draw(st.sampled_from([37.0, 37.0, 39.2, 41.1])),
+                battery=draw(st.sampled_from([None, None, Battery(eri=True), Battery(eri=False, eos=False)])),
+                program_checksum=draw(st.sampled_from([None, "a", "a", "b"])),
                 events=draw(_events(at)),
             )
         )
