@@ -154,24 +154,15 @@ def test_outside_the_watch_an_overdose_starts_at_the_first_step(tracks: dict[str
 def test_used_up_boluses_and_two_increases_suspect_the_catheter() -> None:
     """THR-06: no symptom is needed where the patient uses all boluses and the dose was raised twice in 60 days."""
     flows = {0: 0.2, 20: 0.22, 21: 0.22, 40: 0.242, 41: 0.242}
-    reports = [
-        {
-            "at": f"P{day}D",
-            "motor": "running",
-            "flow_programmed_ml_per_day": flow,
-            "events": [{"type": "refill", "aspirated_ml": 20 - 0.242 * 10, "injected_ml": 10.0, "residual_ml": 10.0}],
-        }
-        for day, flow in ((10, 0.242), (20, 0.242), (30, 0.242))
-    ]
-    reports = [
+    raised: list[dict[str, Any]] = [
         {"at": f"P{day}D", "motor": "running", "flow_programmed_ml_per_day": flow} for day, flow in flows.items()
     ]
-    boluses = [
+    boluses: list[dict[str, Any]] = [
         {"at": f"P{day}DT{hour}H", "motor": "running", "events": [_bolus()]} for day in (42, 43, 44) for hour in (3, 9)
     ]
     profile = {"drugs": [{"name": "morphine", "concentration_ug_per_ml": 10000.0}], "prescribed_ug_per_day": 2000.0}
     setting = {"kind": "setting", "rule_id": "THR-06", "parameter": "refill_ratios", "value": 0.0, "from": "PT0H"}
-    received = [received_of(report, seq) for seq, report in enumerate([*reports, *boluses])]
+    received = [received_of(report, seq) for seq, report in enumerate([*raised, *boluses])]
     known = profiles_of({**profile, "bolus_max_per_day": 2}, care=[setting])
 
     _, published = rehearse(received, known, RULES, received[-1].received_at + HOUR)
