@@ -16,7 +16,7 @@ from streams.domain.observing.dosing import AFTER_VISIT, BEFORE_VISIT, SAME_DOSE
 from streams.domain.observing.schedule import DAY, Mean, mean, parts
 from streams.domain.profile import DrugName
 from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Named, Presence, Rule, View
-from streams.domain.telemetry import Motor, Symptom
+from streams.domain.telemetry import Symptom
 from streams.domain.world import Session
 
 NEUROLOGICAL: Final = frozenset({Symptom.WEAKNESS, Symptom.SENSORY_CHANGE, Symptom.BLADDER_CHANGE})
@@ -145,12 +145,10 @@ def _asked_at(view: View) -> datetime | None:
 
 
 def _out_of_range(view: View, parameters: Mapping[str, Any]) -> Cause | None:
-    state, track = view.state, view.present_track("THR-01")
-    flow = state.flow_ml_per_day
+    flow, track = view.state.dosing.rate, view.present_track("THR-01")
     if flow is None or parameters["min_ml_per_day"] <= flow <= parameters["max_ml_per_day"]:
         return None
-    stopped = state.motor == Motor.STOPPED or view.therapy.newest(CareKind.STOP_PLAN) is not None
-    if flow == 0 and stopped:
+    if flow == 0 and view.therapy.newest(CareKind.STOP_PLAN) is not None:
         return None
     return track.start if track is not None else view.at, "a rate that the device cannot keep"
 
@@ -245,7 +243,7 @@ def _grown_at(
 ) -> datetime | None:
     """When the newest dose became an escalation, judged at the last day whose dose is known."""
     doses = _from(doses, since)
-    if not doses or (since is not None and judged_at < since):
+    if len(doses) < 2 or (since is not None and judged_at < since):
         return None
     newest, window_start = doses[-1], judged_at - timedelta(days=parameters["rise_days"])
     before = _from(doses, window_start)[0]
@@ -298,8 +296,6 @@ def _new_sign(view: View, since: datetime) -> datetime | None:
 
 
 CONDITIONS: Final[dict[str, Named]] = {
-    "therapy.off_prescription": Named(
-        off_prescription, reads=("dosing", "flow_ml_per_day", "motor", "sessions", "armed_since")
-    ),
+    "therapy.off_prescription": Named(off_prescription, reads=("dosing", "sessions", "armed_since")),
     "therapy.escalating": Named(escalating, reads=("dosing", "symptoms")),
 }

@@ -49,7 +49,7 @@ def catheter_suspect(view: View, rule: Rule) -> Finding:
     since = track.start if track is not None and track.present else None
     if since is None:
         since = _unexplained_since(view, parameters, _handled_at(view.tracks.get(rule.id), review))
-        normal = _pump_is_normal(view, parameters)
+        normal = _pump_is_normal(view, parameters) if since is not None else None
         if since is not None and normal is not True:
             since = None
             if not candidates:

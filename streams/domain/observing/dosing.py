@@ -98,24 +98,35 @@ class DosingLog(msgspec.Struct, frozen=True, array_like=True):
     history: DoseHistory = DoseHistory()
     boluses: BolusLog = BolusLog()
     complaint: Complaint | None = None
+    rate: float | None = None
+    """The programmed rate told last in mL/day; None for the zero of a pump that is stopped."""
 
 
 def measured(log: DosingLog, state: PumpState, therapy: Therapy, report: Report) -> DosingLog:
     """The log after a report's measurements."""
     at, flow = report.event_time, report.flow_programmed_ml_per_day
-    program, schedule, basis, history = log.program, log.schedule, log.basis, log.history
+    program, schedule, basis = log.program, log.schedule, log.basis
     if report.program_checksum is not None and report.program_checksum != program.checksum:
         program = _seen(program, report.program_checksum, at)
         schedule = reprogrammed(schedule, at) if program.changed_at != log.program.changed_at else schedule
-    # A pump that is stopped reports no rate of its program.
-    if flow and state.motor != Motor.STOPPED:
-        schedule = told(schedule, therapy, at, flow)
     if therapy.profile is not None and (basis is None or basis.version != therapy.valid_from):
         basis = _based(basis, therapy, log.boluses)
-    if flow and (history.judged_at is None or at.date() != history.judged_at.date()):
+    if program is not log.program or basis is not log.basis:
+        log = replace(log, program=program, schedule=schedule, basis=basis)
+    return _flowing(log, state, therapy, at, flow) if flow is not None else log
+
+
+def _flowing(log: DosingLog, state: PumpState, therapy: Therapy, at: datetime, flow: float) -> DosingLog:
+    """The log after a programmed rate; a pump that is stopped reports no rate of its program."""
+    stopped = state.motor == Motor.STOPPED
+    schedule, history, rate = log.schedule, log.history, None if stopped and not flow else flow
+    if flow and not stopped:
+        schedule = told(schedule, therapy, at, flow)
+    if history.judged_at is None or at.date() != history.judged_at.date():
         history = _dosed(history, schedule, therapy, at)
-    same = program is log.program and schedule is log.schedule and basis is log.basis and history is log.history
-    return log if same else DosingLog(schedule, program, basis, history, log.boluses, log.complaint)
+    if schedule is log.schedule and history is log.history and rate == log.rate:
+        return log
+    return replace(log, schedule=schedule, history=history, rate=rate)
 
 
 def happened(log: DosingLog, state: PumpState, therapy: Therapy, event: Event, at: datetime) -> DosingLog:
