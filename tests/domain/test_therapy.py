@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from streams.domain import pipeline
 from streams.domain.alert import AlertEvent, Episode, Priority, PriorityStep
 from streams.domain.conditions.dose import increase_times
+from streams.domain.conditions.steps import advanced_by_fever
 from streams.domain.conditions.symptoms import reported
 from streams.domain.observing.dosing import Complaint, Dose, DosingLog
 from streams.domain.observing.schedule import Mean, Schedule, mean, told
@@ -250,3 +251,14 @@ def test_a_pump_without_a_profile_is_judged_by_what_needs_none() -> None:
     step = pipeline.step(world, received, profiles_of(None), RULES, received.received_at)
 
     assert "THR-01" in {event.alert.rule_id for event in step.events}
+
+
+@pytest.mark.parametrize(("drug", "prescribed", "step"), [("baclofen", 240.0, 1), ("morphine", 1000.0, 0)])
+def test_warmth_advances_alerts_of_delivery_where_it_may_be_withdrawal(drug: str, prescribed: float, step: int) -> None:
+    """TMP-01: on W3 an open delivery or MRI alert goes one step up its ladder."""
+    profile = {"drugs": [{"name": drug, "concentration_ug_per_ml": 1000.0}], "prescribed_ug_per_day": prescribed}
+    therapy = profiles_of(profile).therapy(START)
+    warm = {"TMP-01": Episode("TMP-01", START, (PriorityStep(Priority.MEDIUM, START),))}
+
+    assert advanced_by_fever(View(PumpState(), therapy, warm, START)) == step
+    assert advanced_by_fever(View(PumpState(), therapy, {}, START)) == 0
