@@ -16,6 +16,7 @@ from streams.domain.profile import ProfileHistory
 from streams.domain.rule import RuleBook
 from streams.domain.telemetry import (
     Alarm,
+    Battery,
     Emi,
     EmiLevel,
     Event,
@@ -26,6 +27,7 @@ from streams.domain.telemetry import (
     PumpId,
     Received,
     Report,
+    Symptom,
 )
 from streams.domain.world import World, decode_world, encode_world
 from streams.rehearsal import profiles_of
@@ -39,7 +41,12 @@ PROFILES = st.sampled_from(
     [
         {},
         {"risks": ["sci_t6_or_above"]},
-        {"drugs": [{"name": "morphine", "concentration_ug_per_ml": 10000}], "prescribed_ug_per_day": 1000},
+        {
+            "drugs": [{"name": "morphine", "concentration_ug_per_ml": 10000}],
+            "prescribed_ug_per_day": 1000,
+            "bolus_max_per_day": 1,
+            "bolus_lockout_minutes": 60,
+        },
         {"drugs": [{"name": "ziconotide", "concentration_ug_per_ml": 25}], "prescribed_ug_per_day": 5},
         {"family": "prometra"},
         None,
@@ -80,6 +87,9 @@ def _events(draw: st.DrawFn, at: datetime) -> tuple[Event, ...]:
                     EventType.MRI_SCHEDULED,
                     EventType.VALVE_RESET,
                     EventType.PROGRAMMING_SESSION,
+                    EventType.PROGRAM_CHANGE,
+                    EventType.BOLUS,
+                    EventType.PUMP_REPLACED,
                 ]
             )
         )
@@ -93,6 +103,10 @@ def _events(draw: st.DrawFn, at: datetime) -> tuple[Event, ...]:
             fields = {"scheduled_for": at + timedelta(hours=draw(st.sampled_from([1, 26])))}
         elif kind is EventType.PROGRAMMING_SESSION:
             fields = {"session_id": "S", "phase": draw(st.sampled_from(["start", "end"]))}
+        elif kind is EventType.SYMPTOM_REPORT:
+            fields = {"codes": (draw(st.sampled_from(list(Symptom))),)}
+        elif kind is EventType.BOLUS:
+            fields = {"outcome": draw(st.sampled_from(["delivered", "denied"])), "volume_ml": 0.1}
         moment = draw(st.sampled_from([None, at - timedelta(minutes=20), at - timedelta(minutes=100)]))
         told.append(Event(type=kind, at=moment, **fields))
     return tuple(told)
@@ -118,12 +132,13 @@ def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
                 alarms=draw(_ALARMS),
                 reservoir_estimated_ml=draw(st.sampled_from([None, 12.0, 3.5, 1.9, 1.8, 0.3])),
                 reservoir_measured_ml=draw(st.sampled_from([None, None, 10.0, 0.4])),
-                flow_programmed_ml_per_day=draw(st.sampled_from([None, 0.2])),
+                flow_programmed_ml_per_day=draw(st.sampled_from([None, 0.2, 0.2, 0.3])),
                 volume_delivered_ml=draw(st.sampled_from([None, 1.0, 2.0])),
                 emi=draw(_EMI),
                 flow_valve=draw(st.sampled_from([None, None, *FlowValve])),
                 program_checksum=draw(st.sampled_from([None, "A", "A", "B"])),
-                temperature_celsius=37.0,
+                temperature_celsius=draw(st.sampled_from([37.0, 37.0, 39.2, 41.1])),
+                battery=draw(st.sampled_from([None, None, Battery(eri=True), Battery(eri=False, eos=False)])),
                 events=draw(_events(at)),
             )
         )
