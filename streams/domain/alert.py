@@ -98,11 +98,16 @@ class Episode(msgspec.Struct, frozen=True, array_like=True):
     message: str = ""
     reminders: tuple[datetime, ...] = ()
     start_step: int = 0
+    resolvable_from: datetime | None = None
 
     @property
     def priority(self) -> Priority:
         """The highest priority reached."""
         return max((step.priority for step in self.steps), key=_RANKS.__getitem__)
+
+    def resolvable(self, at: datetime) -> bool:
+        """Whether a person may resolve it at ``at`` although its condition holds: it is a fact that cannot end."""
+        return self.resolvable_from is not None and at >= self.resolvable_from
 
 
 class AlertRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -391,15 +396,25 @@ def with_parents(
 ) -> list[AlertRecord]:
     """Set each open alert's parent: of the open alerts its rule defers to, the highest priority, then the earliest.
 
-    Of equals it is the one that its rule names first: never does it depend on the order in which alerts were published.
+    Of two that defer to each other the one of lower priority is the child, at equal priority the one whose rule has the
+    lower id (catalogue M.6 and M.26: RSV-03 under RSV-04). Of equals it is the one that its rule names first: never
+    does it depend on the order in which alerts were published.
     """
     rows = list(ledger)
-    open_rows = [record for record, _ in rows if record.open and not record.retracted]
+    open_rows = [(record, parents) for record, parents in rows if record.open and not record.retracted]
     placed = []
     for record, parents in rows:
-        candidates = [other for other in open_rows if other.rule_id in parents]
+        candidates = [
+            other
+            for other, theirs in open_rows
+            if other.rule_id in parents and not (record.rule_id in theirs and _weight(record) > _weight(other))
+        ]
         ranks = [(-other.priority.rank, other.effective_from, parents.index(other.rule_id)) for other in candidates]
         best = candidates[ranks.index(min(ranks))] if candidates else None
         parent_id = best.alert_id if best and record.open else record.parent_id if not record.open else None
         placed.append(record if parent_id == record.parent_id else msgspec.structs.replace(record, parent_id=parent_id))
     return placed
+
+
+def _weight(record: AlertRecord) -> tuple[int, str]:
+    return record.priority.rank, record.rule_id

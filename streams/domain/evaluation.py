@@ -73,7 +73,10 @@ class Fold:
         self.until(resolution.at)
         track = self.folded.tracks.get(resolution.rule_id)
         rule = self.rules.get(resolution.rule_id)
-        if track is None or track.closed or (rule is not None and track.present and rule.latches(track.priority)):
+        if track is None or track.closed:
+            return
+        held = rule is not None and track.present and rule.latches(track.priority)
+        if held and not track.resolvable(resolution.at):
             return
         tracks = {**self.folded.tracks, resolution.rule_id: resolved(track, resolution)}
         self.folded = replace(self.folded, tracks=tracks)
@@ -255,6 +258,7 @@ def _present(
         message=rule.text(finding),
         reminders=finding.reminders,
         start_step=max(track.start_step, finding.start_step),
+        resolvable_from=finding.resolvable_from,
     )
     return (track if latest == track else latest), None
 
@@ -271,6 +275,7 @@ def _opened(rule: Rule, steps: tuple[PriorityStep, ...], finding: Finding, found
         message=rule.text(finding),
         reminders=finding.reminders,
         start_step=finding.start_step,
+        resolvable_from=finding.resolvable_from,
     )
 
 
@@ -313,12 +318,17 @@ def _retracted(track: Episode, reason: Reason) -> Episode:
 
 
 def resolved(track: Episode, resolution: Resolution) -> Episode:
-    """The episode after a person closed it; while its condition goes on, it stays muted unless it worsens."""
+    """The episode after a person closed it; while its condition goes on, it stays muted unless it worsens.
+
+    A fact of the past does not go on: once resolved it is over.
+    """
+    goes_on = track.present and track.resolvable_from is None
     return replace(
         track,
+        present=goes_on,
         closed=True,
         latched=False,
-        muted=track.present,
+        muted=goes_on,
         ended_at=track.ended_at or resolution.at,
         resolved_by=resolution.actor,
         reason=Reason.RESOLVED_BY_PERSON,

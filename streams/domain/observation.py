@@ -10,13 +10,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields
 from datetime import datetime, timedelta
 from functools import partial
+from operator import attrgetter
 from typing import Any, Final, Literal
 
 import msgspec
 from msgspec.structs import replace
 
 from streams.domain.memory import Fact
-from streams.domain.observing import contacts, dosing, fills, flow, heat, levels, power, scans
+from streams.domain.observing import contacts, dosing, fills, flow, heat, levels, power, scans, volumes
 from streams.domain.observing.scans import (
     BEFORE_START,
     HARD_END,
@@ -48,6 +49,7 @@ _LOGS: Final = tuple(
         ("dosing", dosing),
         ("heat", heat),
         ("contacts", contacts),
+        ("volumes", volumes),
     )
 )
 
@@ -231,8 +233,10 @@ def _happened(state: PumpState, therapy: Therapy, event: Event, at: datetime, re
 def _refilled(state: PumpState, _: Therapy, event: Event, at: datetime) -> PumpState:
     refill = Refill(at, event.aspirated_ml or 0.0, event.injected_ml or 0.0, event.residual_ml or 0.0)
     level = Sample(min(refill.residual_ml + refill.injected_ml, 60.0), at)
-    estimated = (*state.estimated, level)[-KEPT_ESTIMATES:]
-    return replace(state, refilled_at=at, estimated=estimated, refills=(*state.refills, refill)[-KEPT:])
+    # A refill that is told late takes its place among what is known since.
+    estimated = tuple(sorted((*state.estimated, level), key=attrgetter("at")))[-KEPT_ESTIMATES:]
+    refills = tuple(sorted((*state.refills, refill), key=attrgetter("at")))[-KEPT:]
+    return replace(state, refilled_at=refills[-1].at, estimated=estimated, refills=refills)
 
 
 def _session(state: PumpState, event: Event, at: datetime) -> PumpState:

@@ -161,7 +161,9 @@ def resolve(
     if record is None or not record.open:
         return ResolveRefused("the alert is not open any more")
     rule = rules.get(record.rule_id)
-    if rule is not None and record.active and rule.latches(record.priority):
+    track = world.head.tracks.get(record.rule_id)
+    resolvable = track is not None and track.resolvable(now)
+    if rule is not None and record.active and rule.latches(record.priority) and not resolvable:
         return ResolveRefused("the condition still holds; it can be confirmed, and resolved when it has ended")
     newest = world.arrivals
     resolution = Resolution(record.rule_id, now, actor, newest.boot_id or 0, newest.next_seq - 1)

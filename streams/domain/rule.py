@@ -35,6 +35,8 @@ class Finding(msgspec.Struct, frozen=True):
     (never after the moment judged) at which people are told again without a higher priority. ``closed_by`` names the
     person whose record ends even a latched alert (a refill, replacement or review that somebody entered; catalogue
     A.3); only with ``ABSENT``. ``start_step`` is the ladder's step that is due at once, with those before it.
+    ``resolvable_from`` says that the condition is a fact of the past, which cannot end by itself: from then on (event
+    time, inclusive) a person may resolve the alert although it latches and the condition holds.
     """
 
     presence: Presence
@@ -48,6 +50,7 @@ class Finding(msgspec.Struct, frozen=True):
     reminders: tuple[datetime, ...] = ()
     closed_by: str | None = None
     start_step: int = 0
+    resolvable_from: datetime | None = None
 
 
 ABSENT: Final = Finding(Presence.ABSENT)

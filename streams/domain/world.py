@@ -21,6 +21,7 @@ from streams.domain.observing.heat import HeatLog
 from streams.domain.observing.levels import LevelLog
 from streams.domain.observing.power import PowerLog
 from streams.domain.observing.scans import ScanLog
+from streams.domain.observing.volumes import VolumeLog
 from streams.domain.profile import ACCURACY_ALLOWANCE, ProfileHistory, Therapy
 from streams.domain.telemetry import Received
 
@@ -145,6 +146,7 @@ class PumpState(msgspec.Struct, frozen=True, array_like=True):
     """Only an interrogation that finds it running is evidence of delivery (rule MRI-04)."""
     needs_valve_reset: bool = False
     """Only the record of a valve's reset is evidence of delivery (rule MRI-05)."""
+    volumes: VolumeLog = VolumeLog()
 
     @property
     def estimated_ml(self) -> Sample | None:
@@ -152,18 +154,27 @@ class PumpState(msgspec.Struct, frozen=True, array_like=True):
         return self.estimated[-1] if self.estimated else None
 
     def level(self, at: datetime) -> Sample | None:
-        """The level to plan with: measured where it is younger than 24 h, else the computed one (rule RSV-03)."""
-        if self.measured is not None and at - self.measured.at < timedelta(hours=24):
-            return self.measured
+        """The level to plan with: measured where it is younger than 24 h, else the computed one (rule RSV-03).
+
+        What was measured before the last refill is no level any more.
+        """
+        measured = self.measured
+        fresh = measured is not None and at - measured.at < timedelta(hours=24)
+        if measured is not None and fresh and (self.refilled_at is None or measured.at >= self.refilled_at):
+            return measured
         return self.estimated_ml
 
     def empty_at(self, therapy: Therapy, at: datetime) -> datetime | None:
-        """When the reservoir is empty in the worst case: full boluses, and delivery at the labelled upper bound."""
+        """When the reservoir is empty in the worst case: full boluses, and delivery at the labelled upper bound.
+
+        A pump that the last refill showed to over-infuse (REF-02) is judged by what it did instead.
+        """
         level = self.level(at)
         flow = self.flow_ml_per_day if self.flow_ml_per_day is not None else therapy.prescribed_ml_per_day
         if level is None or not flow:
             return None
-        return level.at + timedelta(days=level.value / ((flow + therapy.max_bolus_ml_per_day) * ACCURACY_ALLOWANCE))
+        allowance = max(ACCURACY_ALLOWANCE, self.fills.over_infusion_ratio or 0.0)
+        return level.at + timedelta(days=level.value / ((flow + therapy.max_bolus_ml_per_day) * allowance))
 
 
 class Folded(msgspec.Struct, frozen=True, array_like=True):

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any, Final
 
 from streams.domain.alert import Episode, Priority
-from streams.domain.conditions.mri import AFTER_END, hard_end
 from streams.domain.conditions.steps import reached
 from streams.domain.observing.heat import Spell
+from streams.domain.observing.scans import AFTER_END, hard_end
 from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Named, Presence, Rule, View
 from streams.domain.telemetry import Alarm
 from streams.domain.world import Mri
