@@ -48,7 +48,7 @@ class Fold:
         for one in ready:
             self._tell(one, found_late=found_late)
         log = self.folded.state.contacts
-        if contacts.eventful(log, self.timing):
+        if not self.timing.plain or log.drift is not None or log.alarm_at is not None or self.timing.twins:
             at = ready[-1].report.event_time if ready else contacts.heard(received)
             self.note(contacts.told(log, self.timing, received, at), at)
 

@@ -28,7 +28,7 @@ from streams.domain.alert import (
 )
 from streams.domain.evaluation import Fold, judge, resolved
 from streams.domain.observing import contacts
-from streams.domain.observing.contacts import ContactLog, noticed
+from streams.domain.observing.contacts import ContactLog, Timing, noticed
 from streams.domain.profile import ProfileHistory
 from streams.domain.rule import Finding, Presence, Rule, RuleBook, View
 from streams.domain.telemetry import PumpId, Received
@@ -121,36 +121,26 @@ def step(world: World, received: Received, profiles: ProfileHistory, rules: Rule
         settled = [*settled, *more]
     silence, forgotten = _heard(world, rules)
     world = replace(world, silence=silence)
-    done = _published(
-        world, [*settled, *forgotten], profiles, rules, now, Disposition.APPLIED, _disproved_by(before, world, received)
-    )
-    return Step(done.world, done.events, _disposition(done.world, received, booked), _released(before, done.world))
+    disposition, released, disproved_by = _became(before.head.timing, world, received, booked)
+    return _published(world, [*settled, *forgotten], profiles, rules, now, disposition, disproved_by, released=released)
 
 
-def _disproved_by(before: World, after: World, received: Received) -> Reason:
-    """What kind of evidence a report is, where it shows that something never was."""
-    if after.head.timing.offset_ms != before.head.timing.offset_ms:
-        return Reason.CLOCK_CORRECTED
-    logged = any(event.at is not None for event in received.report.events)
-    return Reason.LATE_LOG if logged else Reason.LATE_EVIDENCE
-
-
-def _disposition(world: World, received: Received, booked: str) -> Disposition:
+def _became(
+    before: Timing, after: World, received: Received, booked: str
+) -> tuple[Disposition, tuple[Received, ...], Reason]:
+    """What became of a report, which reports it took out of quarantine, and what kind of evidence it is."""
+    timing = after.head.timing
+    events = received.report.events
+    logged = bool(events) and any(event.at is not None for event in events)
+    evidence = Reason.LATE_LOG if logged else Reason.LATE_EVIDENCE
     if booked == "late":
-        ahead = contacts.ahead_when_late(world.base.timing, received)
-        return Disposition.QUARANTINED_FUTURE if ahead else Disposition.LATE
-    held = world.head.timing.held
-    return Disposition.QUARANTINED_FUTURE if held and received in held else Disposition.APPLIED
-
-
-def _released(before: World, after: World) -> tuple[Received, ...]:
-    """Reports that were held and have taken effect."""
-    held = before.head.timing.held
-    if not held:
-        return ()
-    let_go = set(after.head.timing.let_go)
-    waiting = {(one.report.boot_id, one.report.seq) for one in after.head.timing.held}
-    return tuple(one for one in held if (one.report.boot_id, one.report.seq) in let_go - waiting)
+        ahead = contacts.ahead_when_late(after.base.timing, received)
+        return Disposition.QUARANTINED_FUTURE if ahead else Disposition.LATE, (), evidence
+    if timing.offset_ms != before.offset_ms:
+        evidence = Reason.CLOCK_CORRECTED
+    held, was_held = timing.held, before.held
+    disposition = Disposition.QUARANTINED_FUTURE if held and received in held else Disposition.APPLIED
+    return disposition, contacts.released(timing, was_held) if was_held else (), evidence
 
 
 def tick(world: World, profiles: ProfileHistory, rules: RuleBook, now: datetime, hearing: Hearing) -> Step:
@@ -402,6 +392,7 @@ def _published(
     disposition: Disposition,
     disproved_by: Reason = Reason.LATE_EVIDENCE,
     hearing: Hearing | None = None,
+    released: tuple[Received, ...] = (),
 ) -> Step:
     """Compare what is true now with what people were told, and say when to look again."""
     view, log = _view(world, profiles, rules, now)
@@ -411,7 +402,7 @@ def _published(
     if told or ledger:
         ledger, events = _reconciled(world, told, settled, rules, disproved_by)
     world = replace(world, ledger=ledger, next_wake_at=_next_wake_at(world, view, profiles, rules, now, hearing))
-    return Step(world, events, disposition)
+    return Step(world, events, disposition, released)
 
 
 def _view(world: World, profiles: ProfileHistory, rules: RuleBook, now: datetime) -> tuple[Folded, list[Episode]]:

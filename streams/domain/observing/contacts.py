@@ -31,7 +31,7 @@ CONTACT: Final = timedelta(minutes=1)
 CORRECTED_ABOVE_MS: Final = 120_000
 """An offset of more than two minutes corrects the pump's times; up to there it may be transport (rule COM-02)."""
 JUMP_MS: Final = 60_000
-"""A pump's clock that goes back by more than this was set; the offsets known before say nothing any more."""
+"""Contacts that differ by at most this agree; a clock that goes back by more was set."""
 LEAD_MS: Final = NORMAL_LEAD // MILLISECOND
 MAX_HELD: Final = 50
 LONGEST_HELD: Final = timedelta(hours=24)
@@ -65,15 +65,18 @@ class Timing(msgspec.Struct, frozen=True, array_like=True):
 
     ``lags_ms`` is gateway time minus event time of the newest report of each contact, oldest first, at most
     `MAX_CONTACTS`; the last one belongs to the contact that goes on, which began at ``began_at`` and whose newest
-    report the gateway got at ``heard_at``. ``offset_ms`` is what is added to event times now: 0 while the offset is
-    small or unknown. ``held`` are reports in quarantine, ``let_go`` the identities (boot, seq) of those that left it.
+    report, of ``event_time`` by the pump's own clock, the gateway got at ``heard_at``. ``offset_ms`` is what is added
+    to event times now: 0 while the offset is small or unknown. ``plain``: all lags are small, and nothing is held or in
+    doubt. ``held`` are reports in quarantine, ``let_go`` the identities (boot, seq) of those that left it.
     """
 
     boot_id: int = -1
     gateway_id: str = ""
     began_at: datetime | None = None
     heard_at: datetime | None = None
+    event_time: datetime | None = None
     lags_ms: tuple[int, ...] = ()
+    plain: bool = False
     offset_ms: int = 0
     jumped: bool = False
     doubtful: bool = False
@@ -156,65 +159,68 @@ def timed(timing: Timing, received: Received) -> tuple[Timing, tuple[Received, .
     a stall in them would be taken for old news.
     """
     report = received.report
-    heard_at = heard(received)
+    heard_at = report.gateway_time
+    if heard_at > received.received_at:
+        heard_at = received.received_at
     lag = (heard_at - report.event_time) // MILLISECOND
-    after = _contact(timing, report, heard_at, lag)
-    lags = after.lags_ms
-    if not after.jumped and not timing.held and max(lags) <= CORRECTED_ABOVE_MS and min(lags) >= -CORRECTED_ABOVE_MS:
-        return after, (received,)
-    after = _judged(after)
+    known = timing.event_time
+    settled = timing.plain and known is not None and report.event_time >= known and report.boot_id == timing.boot_id
+    if settled and -CORRECTED_ABOVE_MS <= lag <= CORRECTED_ABOVE_MS:
+        # Nearly always: the clock goes on, and no contact is off by more than transport.
+        return _next(timing, report, heard_at, lag), (received,)
+    after = _judged(_contact(timing, report, heard_at, lag))
     if _leads(after.offset_ms, lag):
-        recent = lags[-ENOUGH_CONTACTS:]
+        recent = after.lags_ms[-ENOUGH_CONTACTS:]
         if len(recent) == ENOUGH_CONTACTS and max(recent) - min(recent) <= JUMP_MS:
             # The clock was set forward: the contacts before would hide that for ten contacts more.
             after = _judged(replace(after, lags_ms=recent))
     return _let_go(after, received, lag)
 
 
-def _contact(timing: Timing, report: Report, heard_at: datetime, lag: int) -> Timing:
-    """The contacts with one more report."""
-    known_at, lags = timing.heard_at, timing.lags_ms
-    rebooted = report.boot_id != timing.boot_id
-    boot_heard_at, boot_time = timing.boot_heard_at, timing.boot_time
-    if rebooted:
-        boot_heard_at, boot_time = heard_at, report.event_time
-    began_at, jumped, twins = timing.began_at, timing.jumped, False
-    if known_at is None or began_at is None:
-        lags, began_at = (lag,), heard_at
-    else:
-        elapsed = heard_at - known_at
-        back = elapsed // MILLISECOND - lag + lags[-1] < -JUMP_MS
-        # A clock that was set goes back alone. Where the gateways' time goes back with it, two pumps take turns.
-        twins = back and elapsed < -CONTACT
-        if rebooted or (back and not twins):
-            jumped = jumped or (back and not twins)
-            lags, began_at = (*[known for known in lags if abs(known - lag) <= JUMP_MS], lag), heard_at
-        elif _same_contact(timing, report.gateway_id, elapsed, heard_at - began_at, lag):
-            lags = (*lags[:-1], lag)
-        else:
-            lags, began_at = (*lags, lag), heard_at
+def _next(timing: Timing, report: Report, heard_at: datetime, lag: int) -> Timing:
+    """The contacts with one more report of a clock that goes on."""
+    began_at, elapsed = timing.began_at, heard_at - (timing.heard_at or heard_at)
+    same = elapsed <= CONTACT and began_at is not None and _same_contact(timing, report, elapsed, heard_at, lag)
     return Timing(
-        report.boot_id,
+        timing.boot_id,
         report.gateway_id,
-        began_at,
+        began_at if same else heard_at,
         heard_at,
-        lags[-MAX_CONTACTS:],
+        report.event_time,
+        (*timing.lags_ms[:-1], lag) if same else (*timing.lags_ms[1 - MAX_CONTACTS :], lag),
+        timing.plain,
         0,
-        jumped,
+        timing.jumped,
         False,
         timing.held,
         timing.let_go,
-        boot_heard_at,
-        boot_time,
-        twins,
+        timing.boot_heard_at,
+        timing.boot_time,
     )
 
 
-def _same_contact(timing: Timing, gateway_id: str, elapsed: timedelta, age: timedelta, lag: int) -> bool:
+def _contact(timing: Timing, report: Report, heard_at: datetime, lag: int) -> Timing:
+    """The contacts with one more report."""
+    known_at, known_time = timing.heard_at, timing.event_time
+    rebooted = report.boot_id != timing.boot_id
+    back = known_time is not None and known_time - report.event_time > CONTACT
+    # A clock that was set goes back alone. Where the gateways' time goes back with it, two pumps take turns.
+    twins = back and known_at is not None and known_at - heard_at > CONTACT
+    jumped = back and not twins
+    after = replace(_next(timing, report, heard_at, lag), twins=twins, jumped=timing.jumped or jumped)
+    if rebooted or jumped:
+        lags = (*[old for old in timing.lags_ms if abs(old - lag) <= JUMP_MS][1 - MAX_CONTACTS :], lag)
+        after = replace(after, boot_id=report.boot_id, began_at=heard_at, lags_ms=lags)
+    if rebooted:
+        after = replace(after, boot_heard_at=heard_at, boot_time=report.event_time)
+    return after
+
+
+def _same_contact(timing: Timing, report: Report, elapsed: timedelta, heard_at: datetime, lag: int) -> bool:
     """Whether a report belongs to the contact that goes on; reading a long buffer may take longer than a minute."""
-    if gateway_id != timing.gateway_id or not -CONTACT <= elapsed <= CONTACT:
+    if report.gateway_id != timing.gateway_id or not -CONTACT <= elapsed <= CONTACT or timing.began_at is None:
         return False
-    return age <= CONTACT or lag < timing.lags_ms[-1] - JUMP_MS
+    return heard_at - timing.began_at <= CONTACT or lag < timing.lags_ms[-1] - JUMP_MS
 
 
 def _judged(timing: Timing) -> Timing:
@@ -228,7 +234,8 @@ def _judged(timing: Timing) -> Timing:
     else:
         doubtful = jumped and abs(lags[-1]) > CORRECTED_ABOVE_MS
     offset = median if abs(median) > CORRECTED_ABOVE_MS else 0
-    return replace(timing, offset_ms=offset, jumped=jumped, doubtful=doubtful)
+    small = max(lags) <= CORRECTED_ABOVE_MS and min(lags) >= -CORRECTED_ABOVE_MS
+    return replace(timing, offset_ms=offset, jumped=jumped, doubtful=doubtful, plain=small and not jumped)
 
 
 def _median(values: tuple[int, ...]) -> int:
@@ -248,7 +255,7 @@ def _let_go(timing: Timing, received: Received, lag: int) -> tuple[Timing, tuple
         held.append(received)
     else:
         ready.append(received)
-    timing = replace(timing, held=tuple(held[-MAX_HELD:]), let_go=let_go)
+    timing = replace(timing, held=tuple(held[-MAX_HELD:]), let_go=let_go, plain=timing.plain and not held)
     return timing, tuple(corrected(one, offset) for one in ready)
 
 
@@ -300,6 +307,12 @@ def found_late(timing: Timing, received: Received) -> tuple[Timing, tuple[Receiv
     return timing, () if ahead(received, offset) else (corrected(received, offset),)
 
 
+def released(timing: Timing, held: tuple[Received, ...]) -> tuple[Received, ...]:
+    """Those of the reports ``held`` before that are in quarantine no more, and took effect."""
+    let_go = set(timing.let_go) - {(one.report.boot_id, one.report.seq) for one in timing.held}
+    return tuple(one for one in held if (one.report.boot_id, one.report.seq) in let_go)
+
+
 def ahead_when_late(timing: Timing, received: Received) -> bool:
     """Whether a report that came too late stays in quarantine for good."""
     return ahead(received, _offset_when_late(timing, received))
@@ -307,13 +320,6 @@ def ahead_when_late(timing: Timing, received: Received) -> bool:
 
 def _offset_when_late(timing: Timing, received: Received) -> int:
     return timing.offset_ms if received.report.boot_id == timing.boot_id else 0
-
-
-def eventful(log: ContactLog, timing: Timing) -> bool:
-    """Whether a report can have changed the log at all; nearly never."""
-    if timing.offset_ms or timing.held or timing.doubtful or timing.twins:
-        return True
-    return log.drift is not None or log.alarm_at is not None
 
 
 def told(log: ContactLog, timing: Timing, received: Received, at: datetime) -> ContactLog:
