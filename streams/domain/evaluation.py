@@ -49,8 +49,7 @@ class Fold:
             self._tell(one, found_late=found_late)
         log = self.folded.state.contacts
         if not self.timing.plain or log.drift is not None or log.alarm_at is not None or self.timing.twins:
-            at = ready[-1].report.event_time if ready else contacts.heard(received)
-            self.note(contacts.told(log, self.timing, received, at), at)
+            self.note(contacts.told(log, self.timing, received), contacts.heard(received))
 
     def note(self, log: ContactLog, at: datetime) -> None:
         """Judge what became known of the pump's contacts, without letting time pass; ``at`` where no report was yet."""

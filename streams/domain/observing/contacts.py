@@ -93,7 +93,7 @@ class Timing(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Peak(msgspec.Struct, frozen=True, array_like=True):
-    """An offset of more than ``minutes`` whole minutes was reached at ``at`` (event time), for the first time."""
+    """An offset of more than ``minutes`` whole minutes was first known at ``at``, when a gateway got the report."""
 
     minutes: int
     at: datetime
@@ -322,22 +322,22 @@ def _offset_when_late(timing: Timing, received: Received) -> int:
     return timing.offset_ms if received.report.boot_id == timing.boot_id else 0
 
 
-def told(log: ContactLog, timing: Timing, received: Received, at: datetime) -> ContactLog:
-    """The log after what a report told of the clock.
+def told(log: ContactLog, timing: Timing, received: Received) -> ContactLog:
+    """The log after what a report told of the clock; all as of the moment at which the gateway got it.
 
     Args:
         log: Before.
         timing: After the report.
         received: The report as it came.
-        at: Its corrected event time, or when the gateway got it, where it is held.
     """
+    at = heard(received)
     report, drift, alarm_at, twins = received.report, log.drift, log.alarm_at, log.twins
     median = timing.median_ms
     if median is not None:
         drift = _drift(drift, median, at) if abs(median) > CORRECTED_ABOVE_MS else None
     if timing.doubtful or (timing.held and timing.held[-1] is received):
         if alarm_at is None and (critical(report) or report.motor is Motor.STALLED):
-            alarm_at = heard(received)
+            alarm_at = at
     elif report.alarms is not None:
         # What the pump says of its alarms counts again, and other rules judge it.
         alarm_at = None
