@@ -54,6 +54,8 @@ _ALARMS = st.sampled_from(
         (Alarm.ELECTIVE_REPLACEMENT,),
     ]
 )
+_CLOCKS = st.sampled_from([0, 0, 0, 0, 0, 4, 190, -3, -12, -90])
+"""How many minutes a pump's clock is ahead of the gateway's."""
 _MINUTES = st.sampled_from([1, 5, 15, 15, 15, 45, 60, 180, 420, 1500])
 
 
@@ -87,10 +89,17 @@ def _events(draw: st.DrawFn, at: datetime) -> tuple[Event, ...]:
 
 @st.composite
 def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
-    """What a pump reported, in order of its boots and sequence numbers; its clock never runs backwards."""
+    """What a pump reported, in order of its boots and sequence numbers, to a gateway that got each report at once.
+
+    The pump's clock may be off, and be set once on the way.
+    """
     at, boot_id, seq = START, 1, 0
+    ahead, set_after = draw(_CLOCKS), draw(st.sampled_from([None, None, 4, 8]))
     told: list[Report] = []
-    for _ in range(draw(st.integers(2, max_size))):
+    for number in range(draw(st.integers(2, max_size))):
+        if number == set_after:
+            ahead = draw(_CLOCKS)
+        clock = at + timedelta(minutes=ahead)
         motor = draw(st.sampled_from([None, Motor.RUNNING, Motor.RUNNING, Motor.RUNNING, *Motor]))
         told.append(
             Report(
@@ -98,7 +107,7 @@ def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
                 pump_id=PUMP,
                 boot_id=boot_id,
                 seq=seq,
-                event_time=at,
+                event_time=clock,
                 gateway_id="GW-1",
                 gateway_time=at,
                 motor=motor,
@@ -109,7 +118,7 @@ def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
                 volume_delivered_ml=draw(st.sampled_from([None, 1.0, 2.0])),
                 emi=draw(st.sampled_from([None, None, None, Emi(level=EmiLevel.MRI), Emi(level=EmiLevel.NONE)])),
                 temperature_celsius=37.0,
-                events=draw(_events(at)),
+                events=draw(_events(clock)),
             )
         )
         at += timedelta(minutes=draw(_MINUTES))
