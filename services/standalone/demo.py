@@ -157,7 +157,8 @@ def _newcomer(person: Person) -> people.NewPerson:
 
 
 async def _tokens(pool: asyncpg.Pool, folder: Folder, names: Iterable[str]) -> dict[str, str]:
-    active, tokens = await gateways.load_active(pool), {}
+    active = (await gateways.load_active(pool)).by_hash
+    tokens: dict[str, str] = {}
     for name in names:
         kept = folder.kept(f"gateway-{name}")
         if kept is None or active.get(gateways.token_hash(kept)) != name:

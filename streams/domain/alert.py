@@ -63,6 +63,8 @@ class Reason(StrEnum):
     MRI_DECLARED = "mri_declared"
     LATE_LOG = "late_log"
     LATE_EVIDENCE = "late_evidence"
+    CLOCK_CORRECTED = "clock_corrected"
+    DUPLICATE_IDENTITY = "duplicate_identity"
     WORSENED = "worsened"
     REMINDER_DUE = "reminder_due"
     RECURRED = "recurred"

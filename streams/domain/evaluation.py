@@ -15,6 +15,8 @@ from msgspec.structs import astuple, replace
 from streams.domain.alert import Episode, PriorityStep, Reason
 from streams.domain.memory import EMPTY, Fact
 from streams.domain.observation import expire_motor_value, facts, freeze, motor_expires_at, signals
+from streams.domain.observing import contacts
+from streams.domain.observing.contacts import ContactLog
 from streams.domain.profile import ProfileHistory, Therapy
 from streams.domain.rule import MERGE_WINDOWS, Finding, Presence, Rule, RuleBook, View
 from streams.domain.telemetry import Received
@@ -31,14 +33,35 @@ class Fold:
     ``log`` collects the closed episodes that a later one of the same rule displaced.
     """
 
-    __slots__ = ("folded", "log", "profiles", "rules")
+    __slots__ = ("folded", "log", "profiles", "rules", "timing")
 
     def __init__(self, folded: Folded, profiles: ProfileHistory, rules: RuleBook) -> None:
         self.folded, self.profiles, self.rules = folded, profiles, rules
         self.log: list[Episode] = []
+        self.timing = folded.timing
 
     def report(self, received: Received, *, found_late: bool = False) -> None:
-        """Fold one report, fact by fact; a found-late one is older than what was already folded."""
+        """Fold one report in the pump's corrected time; a found-late one is older than what was already folded.
+
+        One whose time cannot be true is held back, and folded before the report that explains it.
+        """
+        take = contacts.found_late if found_late else contacts.timed
+        self.timing, ready = take(self.timing, received)
+        for one in ready:
+            self._tell(one, found_late=found_late)
+        log = self.folded.state.contacts
+        if not self.timing.plain or log.drift is not None or log.alarm_at is not None or self.timing.twins:
+            self.note(contacts.told(log, self.timing, received), contacts.heard(received))
+
+    def note(self, log: ContactLog, at: datetime) -> None:
+        """Judge what became known of the pump's contacts, without letting time pass; ``at`` where no report was yet."""
+        state = self.folded.state
+        self.folded = replace(self.folded, timing=self.timing)
+        if log is not state.contacts:
+            self._judge(replace(state, contacts=log), state.clock or at)
+
+    def _tell(self, received: Received, *, found_late: bool) -> None:
+        """Fold a report fact by fact."""
         for told in facts(self.folded.state, received):
             at = told.at
             if not found_late:
@@ -115,7 +138,13 @@ class Fold:
             if other is not None and (wake_at is None or other < wake_at):
                 wake_at = other
         self.folded = Folded(
-            round_.view.state, round_.tracks, wake_at, round_.wakes, self.folded.memory, round_.judged_under
+            round_.view.state,
+            round_.tracks,
+            wake_at,
+            round_.wakes,
+            self.folded.memory,
+            round_.judged_under,
+            self.timing,
         )
 
 
@@ -128,7 +157,7 @@ class _Round:
         folded = fold.folded
         self.fold, self.moment, self.found_late = fold, moment, found_late
         self.tracks, self.wakes = folded.tracks, folded.wakes
-        self.view = View(state, therapy, self.tracks, moment, memory=folded.memory)
+        self.view = View(state, therapy, self.tracks, moment, memory=folded.memory, book=fold.rules)
         self.judged_under = f"{fold.rules.key}/{therapy.key}"
         self.due = self._due(folded)
 

@@ -63,7 +63,7 @@ class View(msgspec.Struct):
 
     ``heard_at`` is only set when silence may be judged: the service time of the last message, or of the moment from
     which the service could hear the pump again, whichever is later. ``at`` is then service time too. ``memory`` is what
-    the operators of typed conditions remember, by their keys.
+    the operators of typed conditions remember, by their keys. ``book`` holds all rules in force.
     """
 
     state: PumpState
@@ -72,6 +72,7 @@ class View(msgspec.Struct):
     at: datetime
     heard_at: datetime | None = None
     memory: Mapping[str, Memory] = NO_MEMORY
+    book: RuleBook | None = None
 
     def open_track(self, rule_id: str) -> Episode | None:
         """The rule's open episode, if any."""
@@ -221,14 +222,19 @@ def parameters_in_force(rule: Rule, therapy: Therapy) -> Mapping[str, Any]:
 
     A setting that cannot be used (unknown, or looser than allowed) is left out: the stricter default stays.
     """
-    parameters = dict(rule.parameters)
-    for variant in rule.variants:
-        if variant.fits(therapy):
-            parameters |= variant.parameters
+    parameters = _parameters_of_file(rule, therapy)
     for record in therapy.of_kind(CareKind.SETTING):
         name = record.parameter
         if record.rule_id == rule.id and name is not None and usable(rule, record, parameters.get(name)):
             parameters[name] = record.value
+    return parameters
+
+
+def _parameters_of_file(rule: Rule, therapy: Therapy) -> dict[str, Any]:
+    parameters = dict(rule.parameters)
+    for variant in rule.variants:
+        if variant.fits(therapy):
+            parameters |= variant.parameters
     return parameters
 
 
@@ -289,6 +295,13 @@ class RuleBook:
     def get(self, rule_id: str) -> Rule | None:
         """The rule, or None when it is no longer in the book."""
         return self._by_id.get(rule_id)
+
+    def accepts(self, record: CareRecord, therapy: Therapy) -> bool:
+        """Whether a patient's setting can be used with these rules; one that cannot leaves the default in force."""
+        rule, name = self._by_id.get(record.rule_id or ""), record.parameter
+        if rule is None or name is None or name not in rule.parameters:
+            return False
+        return usable(rule, record, _parameters_of_file(rule, therapy)[name])
 
 
 def _mask(rules: tuple[Rule, ...], name: str) -> int:

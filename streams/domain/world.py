@@ -13,7 +13,7 @@ import msgspec
 
 from streams.domain.alert import AlertRecord, Episode
 from streams.domain.memory import Memory
-from streams.domain.observing.contacts import ContactLog
+from streams.domain.observing.contacts import ContactLog, Timing
 from streams.domain.observing.dosing import DosingLog
 from streams.domain.observing.fills import FillLog
 from streams.domain.observing.flow import FlowLog
@@ -182,7 +182,7 @@ class Folded(msgspec.Struct, frozen=True, array_like=True):
 
     ``wakes`` are the times at which single rules want to be judged again; ``wake_at`` is the first moment at which time
     alone changes anything. ``judged_under`` names the rules and the therapy of the last judgement: under others every
-    rule is judged anew.
+    rule is judged anew. ``timing`` is what the contacts tell of the pump's clock.
     """
 
     state: PumpState = PumpState()
@@ -191,6 +191,7 @@ class Folded(msgspec.Struct, frozen=True, array_like=True):
     wakes: dict[str, datetime] = {}
     memory: dict[str, Memory] = {}
     judged_under: str = ""
+    timing: Timing = Timing()
 
 
 class Gap(msgspec.Struct, frozen=True, array_like=True):

@@ -67,6 +67,8 @@ _ALARMS = st.sampled_from(
 _EMI = st.sampled_from(
     [None, None, None, *(Emi(level=level) for level in EmiLevel), Emi(level=EmiLevel.STRONG, count=3)]
 )
+_CLOCKS = st.sampled_from([0, 0, 0, 0, 0, 4, 190, -3, -12, -90])
+"""How many minutes a pump's clock is ahead of the gateway's."""
 _MINUTES = st.sampled_from([1, 5, 15, 15, 15, 45, 60, 180, 420, 1500])
 
 
@@ -114,10 +116,17 @@ def _events(draw: st.DrawFn, at: datetime) -> tuple[Event, ...]:
 
 @st.composite
 def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
-    """What a pump reported, in order of its boots and sequence numbers; its clock never runs backwards."""
+    """What a pump reported, in order of its boots and sequence numbers, to a gateway that got each report at once.
+
+    The pump's clock may be off, and be set once on the way.
+    """
     at, boot_id, seq = START, 1, 0
+    ahead, set_after = draw(_CLOCKS), draw(st.sampled_from([None, None, 4, 8]))
     told: list[Report] = []
-    for _ in range(draw(st.integers(2, max_size))):
+    for number in range(draw(st.integers(2, max_size))):
+        if number == set_after:
+            ahead = draw(_CLOCKS)
+        clock = at + timedelta(minutes=ahead)
         motor = draw(st.sampled_from([None, Motor.RUNNING, Motor.RUNNING, Motor.RUNNING, *Motor]))
         told.append(
             Report(
@@ -125,7 +134,7 @@ def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
                 pump_id=PUMP,
                 boot_id=boot_id,
                 seq=seq,
-                event_time=at,
+                event_time=clock,
                 gateway_id=draw(st.sampled_from(["GW-1", "GW-1", CLINIC])),
                 gateway_time=at,
                 motor=motor,
@@ -139,7 +148,7 @@ def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
                 program_checksum=draw(st.sampled_from([None, "A", "A", "B"])),
                 temperature_celsius=draw(st.sampled_from([37.0, 37.0, 39.2, 41.1])),
                 battery=draw(st.sampled_from([None, None, Battery(eri=True), Battery(eri=False, eos=False)])),
-                events=draw(_events(at)),
+                events=draw(_events(clock)),
             )
         )
         at += timedelta(minutes=draw(_MINUTES))
