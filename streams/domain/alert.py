@@ -98,6 +98,7 @@ class Episode(msgspec.Struct, frozen=True, array_like=True):
     message: str = ""
     reminders: tuple[datetime, ...] = ()
     start_step: int = 0
+    ladder: str | None = None
 
     @property
     def priority(self) -> Priority:
@@ -223,7 +224,7 @@ def _opened(pump_id: str, judged: Judged, hold_clearing: bool) -> tuple[AlertRec
         alert_id=alert_id_of(pump_id, episode),
         rule_id=episode.rule_id,
         rule_hash=judged.rule_hash,
-        ladder=_LADDERS[first.priority],
+        ladder=episode.ladder or _LADDERS[first.priority],
         priority=first.priority,
         active=True,
         latched=episode.latched,
@@ -271,7 +272,7 @@ def _amendment(record: AlertRecord, episode: Episode, hold_clearing: bool) -> Al
         effective_from=episode.start,
         effective_to=episode.ended_at if episode.closed or not episode.present else None,
         priority=episode.priority,
-        ladder=_LADDERS[episode.priority],
+        ladder=episode.ladder or _LADDERS[episode.priority],
         active=episode.present,
         latched=episode.latched and not episode.closed,
         open=not episode.closed,
@@ -326,7 +327,7 @@ def _escalation(record: AlertRecord, episode: Episode) -> AlertEvent | None:
     escalated = msgspec.structs.replace(
         record,
         priority=episode.priority,
-        ladder=_LADDERS[episode.priority],
+        ladder=episode.ladder or _LADDERS[episode.priority],
         latched=episode.latched,
         physician_by=episode.physician_by,
         reason=Reason.WORSENED,
