@@ -107,8 +107,9 @@ def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
                 reservoir_measured_ml=draw(st.sampled_from([None, None, 10.0, 0.4])),
                 flow_programmed_ml_per_day=draw(st.sampled_from([None, 0.2])),
                 volume_delivered_ml=draw(st.sampled_from([None, 1.0, 2.0])),
+                volume_programmed_ml=draw(st.sampled_from([None, 1.0, 1.5, 2.0])),
                 emi=draw(st.sampled_from([None, None, None, Emi(level=EmiLevel.MRI), Emi(level=EmiLevel.NONE)])),
-                temperature_celsius=37.0,
+                temperature_celsius=draw(st.sampled_from([37.0, 37.0, 39.5])),
                 events=draw(_events(at)),
             )
         )
