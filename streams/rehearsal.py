@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import msgspec
 from pydantic import TypeAdapter
@@ -15,9 +16,10 @@ from streams.domain.alert import AlertEvent
 from streams.domain.care import CareRecord, CareRejected, care_from
 from streams.domain.pipeline import Hearing, ResolveRefused
 from streams.domain.profile import ProfileHistory, ProfileRejected, PumpProfile, profile_from
-from streams.domain.rule import RuleBook
+from streams.domain.rule import Rule, RuleBook
 from streams.domain.telemetry import Received, Rejected, validate
 from streams.domain.world import World
+from streams.rulebook import examples
 
 START: Final = datetime(2026, 11, 2, tzinfo=UTC)
 """Offset zero of every example."""
@@ -42,8 +44,84 @@ class Recorded:
     event: AlertEvent
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An example of a rule that does not come out as its file says."""
+
+    rule_id: str
+    example: str
+    reason: str
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self.rule_id}: example {self.example!r}: {self.reason}"
+
+
 class ExampleError(ValueError):
     """An example cannot be run: a report or profile in it is not valid."""
+
+
+def outcome(
+    rule: Rule, example: Mapping[str, Any], rules: RuleBook
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Run one example: the rule's own events, told with the words of the expectations, and what was expected.
+
+    Raises:
+        ExampleError: If a report, profile or care record in it is not valid.
+    """
+    reports = [received_of(entry, number) for number, entry in enumerate(example["reports"])]
+    resolutions = [(moment(offset), rule.id) for offset in example["resolve"]]
+    known = profiles_of(example["profile"], example["profiles"], example["care"], ZoneInfo(example["time_zone"]))
+    _, told = rehearse(reports, known, rules, moment(example["until"]), resolutions)
+    got = [recorded for recorded in told if recorded.event.alert.rule_id == rule.id]
+    expected: list[dict[str, Any]] = [dict(fact) for fact in example["expect"]]
+    if not any(fact["event"] == "amended" for fact in expected):
+        got = [recorded for recorded in got if recorded.event.kind != "amended"]
+    shown = [_as_expected(recorded, fact) for recorded, fact in zip(got, expected, strict=False)]
+    return [*shown, *(_as_expected(recorded, None) for recorded in got[len(expected) :])], expected
+
+
+def _as_expected(recorded: Recorded, fact: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What happened, told with the words that the expectation uses; in full where none was left."""
+    event = recorded.event
+    words: dict[str, Any] = {
+        "at": event.effective_at.isoformat(),
+        "event": event.kind.value,
+        "priority": event.alert.priority.value,
+        "reason": str(event.reason),
+        "recorded": recorded.recorded_at.isoformat(),
+    }
+    if fact is None:
+        return words
+    for name, at in (("at", event.effective_at), ("recorded", recorded.recorded_at)):
+        if fact[name] is not None and moment(fact[name]) == at:
+            words[name] = fact[name]
+    return {name: word if fact[name] is not None else None for name, word in words.items()}
+
+
+def failures(rules: RuleBook) -> Iterator[Failure]:
+    """Every example of every rule that does not hold, the first difference of each."""
+    for rule, example in examples(rules):
+        try:
+            got, expected = outcome(rule, example, rules)
+        except Exception as error:  # noqa: BLE001 - a rule that cannot judge its own example is what is looked for
+            yield Failure(rule.id, example["name"], f"{type(error).__name__}: {error}")
+            continue
+        if got != expected:
+            yield Failure(rule.id, example["name"], _difference(got, expected))
+
+
+def _difference(got: list[dict[str, Any]], expected: list[dict[str, Any]]) -> str:
+    for happened, wanted in zip(got, expected, strict=False):
+        if happened != wanted:
+            return f"expected {_brief(wanted)}, got {_brief(happened)}"
+    if len(got) > len(expected):
+        return f"got {_brief(got[len(expected)])} beyond what is expected"
+    return f"expected {_brief(expected[len(got)])}, got nothing more"
+
+
+def _brief(fact: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {word}" for name, word in fact.items() if word is not None)
 
 
 def moment(offset: str) -> datetime:

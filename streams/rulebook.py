@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, WithJsonSchema
@@ -21,10 +22,6 @@ from streams.domain.rule import Rule, RuleBook, Setting, Variant
 from streams.domain.typed import Escalation, Modifiers, Node, TypedCondition, compiled
 from streams.domain.typed.condition import NO_MODIFIERS
 from streams.domain.typed.tree import DEEPEST, KINDS
-
-SCHEMA: Final = "schema.json"
-"""The JSON Schema of a rule file, beside the families' folders, for editors."""
-REMAKE: Final = "pumpwatch rules schema > alert_rules/schema.json"
 
 
 class RuleError(ValueError):
@@ -310,6 +307,11 @@ def json_schema() -> dict[str, Any]:
     schema = RuleFile.model_json_schema()
     schema["$defs"]["Node"]["oneOf"] = [{"required": [kind]} for kind in KINDS]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "Pumpwatch alert rule"}
+
+
+def schema_text() -> str:
+    """The schema as it is kept beside the rules."""
+    return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 Place = tuple[str, ...]

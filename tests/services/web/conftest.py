@@ -61,7 +61,7 @@ def desk(ward: Ward, clock: Clock, settings: Settings) -> Desk:
     return Desk(
         settings=settings,
         store=ward.ground.store,
-        rules=RULEBOOK,
+        in_force=RulesInForce(RULEBOOK, registry=metrics.registry),
         feed=Feed(ward.database.app, lifetime, metrics, clock),
         metrics=metrics,
         attempts=Attempts(),
