@@ -149,7 +149,7 @@ class Inbox:
 
 @dataclass(slots=True)
 class Sweep:
-    """How far a partition's pumps were looked at under a rule book: those up to ``after``, all of them when ``done``."""
+    """How far a partition's pumps were looked at under a rule book: up to ``after``, or all of them when ``done``."""
 
     key: str = ""
     after: str = ""

@@ -109,13 +109,15 @@ class Ticks:
         groups: dict[int, list[str]] = {}
         for pump_id in sorted(set(found) - self._set_aside.keys()):
             groups.setdefault(partition_of(pump_id, self._settings.partitions), []).append(pump_id)
+        fine = True
         if groups:
             service = await self._hearing(now)
             for partition in self._worker.partitions:
                 due = groups.get(partition.number, [])
                 for first in range(0, len(due), CHUNK):
-                    await self._tick(partition, due[first : first + CHUNK], now, service)
-        await self._sweep(now)
+                    fine = await self._tick(partition, due[first : first + CHUNK], now, service) and fine
+        if fine:
+            await self._sweep(now)
 
     async def _sweep(self, now: datetime) -> None:
         """Look at the next pumps that may have been judged under other rules than those in force."""
