@@ -230,7 +230,7 @@ def _examined(file: Path) -> tuple[Rule | None, list[RuleError]]:
         # A list that lacks an element which cannot be used looks too short: only the element is wrong.
         causes = {entry["loc"][:length] for entry in told for length in range(1, len(entry["loc"]))}
         wrong = [entry for entry in told if not (entry["type"] == "too_short" and entry["loc"] in causes)]
-        errors.extend(_told(file, node, entry) for entry in wrong)
+        errors.extend(_alternatives([_told(file, node, entry) for entry in wrong]))
         return None, errors
     except RecursionError:
         return None, [*errors, RuleError(file, 1, "", "nested too deeply")]
@@ -269,6 +269,8 @@ def _told(file: Path, node: yaml.Node | None, error: ErrorDetails) -> RuleError:
     """One of pydantic's errors in the words of a rule file."""
     # The tags say which of the two forms of a condition was meant; they stand in no file.
     path = [part for place, part in enumerate(error["loc"]) if not (place == 1 and part in ("tree", "name"))]
+    if path and path[-1] in ("bool", "str", "int", "float"):
+        path.pop()
     kind, found = error["type"], error["input"]
     reason = error["msg"].removeprefix("Value error, ")
     if kind == "missing":
@@ -279,6 +281,20 @@ def _told(file: Path, node: yaml.Node | None, error: ErrorDetails) -> RuleError:
     elif isinstance(found, (str, int, float)):
         reason = f"{reason}, not {found!r:.60}"
     return RuleError(file, _line(node, path), ".".join(map(str, path)), reason)
+
+
+def _alternatives(errors: Sequence[RuleError]) -> list[RuleError]:
+    """One error for a field that may be of several types and is of none of them."""
+    joined: list[RuleError] = []
+    for error in errors:
+        before = joined[-1] if joined else None
+        if before is not None and (before.line, before.field) == (error.line, error.field):
+            either = before.reason.partition(", not ")[0]
+            reason = f"{either} or {error.reason.removeprefix('Input should be ')}"
+            joined[-1] = RuleError(error.path, error.line, error.field, reason)
+        else:
+            joined.append(error)
+    return joined
 
 
 def _known_keys(schema: Mapping[str, Any], path: Sequence[int | str]) -> list[str]:
