@@ -31,7 +31,7 @@ from services.ingest.settings import Settings as IngestSettings
 from services.notify.settings import Settings as NotifySettings
 from services.standalone.settings import Settings as StackSettings
 from services.web.settings import Settings as WebSettings
-from streams import audit, gateways, migrations, people, profiles, rulebook
+from streams import audit, gateways, migrations, people, profiles, rehearsal, rulebook
 from streams.domain.escalation import Role
 from streams.provision import UnsafeTopic, provision
 from streams.settings import PREFIX, CoreSettings
@@ -277,13 +277,37 @@ def audit_verify(as_json: AsJson = False) -> None:
 @rules_app.command("check")
 def rules_check(
     folder: Annotated[Path | None, typer.Argument(help="Folder of rule files; PUMPWATCH_RULES when left out.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Read every rule file; 1 on the first that cannot be used."""
-    try:
-        rules = rulebook.load(folder or CoreSettings().rules)
-    except rulebook.RuleError as error:
-        fail(str(error))
-    print(f"{sum(1 for _ in rules)} rules, {sum(1 for _ in rulebook.examples(rules))} examples")
+    """Read every rule file and run its examples: what running processes do before they take a changed folder over.
+
+    Exit codes: 0 every file can be used and every example holds; 1 some cannot or do not, and all of them are named
+    with file, line and field.
+    """
+    found = rulebook.survey(folder or CoreSettings().rules)
+    errors = [
+        {"file": str(error.path), "line": error.line, "field": error.field, "reason": error.reason}
+        for error in found.errors
+    ]
+    failed = [] if found.rules is None else list(rehearsal.failures(found.rules))
+    rules = 0 if found.rules is None else len(found.rules)
+    told = 0 if found.rules is None else sum(1 for _ in rulebook.examples(found.rules))
+    if as_json:
+        summary = {"usable": not errors and not failed, "rules": rules, "examples": told}
+        print(json.dumps({**summary, "errors": errors, "failures": msgspec.to_builtins(failed)}, indent=2))
+    else:
+        for problem in (*found.errors, *failed):
+            print(problem, file=sys.stderr)
+    if errors or failed:
+        fail(f"{len(errors)} errors in rule files, {len(failed)} examples that do not hold")
+    if not as_json:
+        print(f"{rules} rules, {told} examples")
+
+
+@rules_app.command("schema")
+def rules_schema() -> None:
+    """Print the JSON Schema of a rule file, for editors; alert_rules/schema.json is this."""
+    print(rulebook.schema_text(), end="")
 
 
 @app.command()

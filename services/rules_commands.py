@@ -439,7 +439,7 @@ def rules_trace(
     """Say which rules, examples and hazards of the cohort cover each hazard; 1 when one has no cover and no reason."""
     folder = rules or CoreSettings().rules
     try:
-        covers = tracing.trace(tracing.hazards(folder / "hazards.yaml"), _load(folder), {})
+        covers = tracing.trace(tracing.hazards(folder / rulebook.HAZARDS), _load(folder), {})
     except tracing.HazardError as error:
         fail(str(error), UNUSABLE)
     if output is not None:

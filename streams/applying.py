@@ -19,10 +19,10 @@ import asyncpg
 from streams.dead_letters import DeadLetter, DeadLetterLimit, DeadLetterReason, DeadLetters, Limits
 from streams.deciding import Decided, by_pump, decide_conflicts, decide_pump, first_seen, identity, strays
 from streams.domain.pipeline import Disposition
-from streams.domain.rule import RuleBook
 from streams.domain.telemetry import Received
 from streams.metrics import Failure, Metrics
 from streams.partition import Partition, Record
+from streams.rules_in_force import RulesInForce
 from streams.store import Claim, Identity, StoredWorld, Work
 from streams.topics import MAX_BATCH_REPORTS, MalformedBatch, decode_batch, encode_batch
 from streams.worker_settings import Settings
@@ -53,6 +53,9 @@ class ClinicalStore(Protocol):
 
     async def due(self, partitions: Sequence[int], now: datetime, limit: int) -> list[str]:
         """Pumps whose deadline has passed."""
+
+    async def pumps_after(self, partition: int, pump_id: str, limit: int) -> list[str]:
+        """The partition's next pumps in the order of their ids."""
 
     async def apply(self, claim: Claim | None, work: Work, now: datetime) -> None:
         """Write everything in one transaction, or nothing."""
@@ -96,7 +99,7 @@ class Applier:
         settings: Settings,
         topic: str,
         store: ClinicalStore,
-        rules: RuleBook,
+        rules: RulesInForce,
         dead_letters: DeadLetters,
         limits: Limits,
         metrics: Metrics,
@@ -189,12 +192,12 @@ class Applier:
         self._count(decided)
 
     async def _decide(self, partition: Partition, reports: Sequence[Received], now: datetime) -> Decided:
-        groups = by_pump(reports)
+        groups, rules = by_pump(reports), self._rules.book
         worlds = await self.worlds(partition, list(groups))
         decided = Decided()
         started = pause_at = time.perf_counter()
         for pump_id, group in groups.items():
-            decide_pump(decided, worlds[pump_id], group, self._rules, now, partition.number)
+            decide_pump(decided, worlds[pump_id], group, rules, now, partition.number)
             if time.perf_counter() - pause_at > SLICE_SECONDS:
                 # Metrics and health answer between two pumps of a batch that takes long.
                 await asyncio.sleep(0)
@@ -218,7 +221,7 @@ class Applier:
         asked = [key for received in decided.repeated if (key := identity(received)) not in known]
         if asked:
             known.update(await self._store.fingerprints(asked))
-        decide_conflicts(decided, known, self._rules, now, partition.number)
+        decide_conflicts(decided, known, self._rules.book, now, partition.number)
 
     async def _isolate(
         self, partition: Partition, opened: Opened, reports: Sequence[Received], error: Exception

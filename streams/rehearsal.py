@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from difflib import unified_diff
@@ -23,6 +23,7 @@ from streams.domain.rule import Rule, RuleBook
 from streams.domain.system import SYSTEM_CONDITIONS, Observation, OpenSystemAlert, SystemBook
 from streams.domain.telemetry import Received, Rejected, validate
 from streams.domain.world import World
+from streams.rulebook import examples
 
 START: Final = datetime(2026, 11, 2, tzinfo=UTC)
 """Offset zero of every example."""
@@ -45,6 +46,19 @@ class Recorded:
 
     recorded_at: datetime
     event: AlertEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An example of a rule that does not come out as its file says."""
+
+    rule_id: str
+    example: str
+    reason: str
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self.rule_id}: example {self.example!r}: {self.reason}"
 
 
 class ExampleError(ValueError):
@@ -196,6 +210,15 @@ class Trial:
         """Whether the rule did exactly what its file says."""
         return self.expected == self.got
 
+    def difference(self) -> str:
+        """The first line in which they differ, in words."""
+        for got, expected in zip(self.got, self.expected, strict=False):
+            if got != expected:
+                return f"expected {expected}, got {got}"
+        if len(self.got) > len(self.expected):
+            return f"got {self.got[len(self.expected)]} beyond what is expected"
+        return f"expected {self.expected[len(self.got)]}, got nothing more"
+
     def diff(self) -> str:
         """The two lists against each other, as a unified diff without its heading; empty when they are the same."""
         lines = unified_diff(self.expected, self.got, "expected", "got", n=20, lineterm="")
@@ -316,3 +339,15 @@ def _told_line(one: Recorded, fact: Mapping[str, Any] | None) -> str:
 def offset_of(at: datetime) -> str:
     """A time as the ISO 8601 duration since the example's start, in days, hours, minutes and seconds."""
     return str(_DURATION.dump_python(at - START, mode="json"))
+
+
+def failures(rules: RuleBook) -> Iterator[Failure]:
+    """Every example of every rule that does not hold, with what it expected and what it got."""
+    for rule, example in examples(rules):
+        try:
+            trial = try_example(rule, example, rules)
+        except Exception as error:  # noqa: BLE001 - a rule that cannot judge its own example is what is looked for
+            yield Failure(rule.id, example["name"], f"{type(error).__name__}: {error}")
+            continue
+        if not trial.passed:
+            yield Failure(rule.id, example["name"], trial.difference())

@@ -101,6 +101,7 @@ class Episode(msgspec.Struct, frozen=True, array_like=True):
     reminders: tuple[datetime, ...] = ()
     start_step: int = 0
     resolvable_from: datetime | None = None
+    ladder: str | None = None
 
     @property
     def priority(self) -> Priority:
@@ -230,7 +231,7 @@ def _opened(pump_id: str, judged: Judged, hold_clearing: bool) -> tuple[AlertRec
         alert_id=alert_id_of(pump_id, episode),
         rule_id=episode.rule_id,
         rule_hash=judged.rule_hash,
-        ladder=LADDERS[first.priority],
+        ladder=episode.ladder or LADDERS[first.priority],
         priority=first.priority,
         active=True,
         latched=episode.latched,
@@ -278,7 +279,7 @@ def _amendment(record: AlertRecord, episode: Episode, hold_clearing: bool) -> Al
         effective_from=episode.start,
         effective_to=episode.ended_at if episode.closed or not episode.present else None,
         priority=episode.priority,
-        ladder=LADDERS[episode.priority],
+        ladder=episode.ladder or LADDERS[episode.priority],
         active=episode.present,
         latched=episode.latched and not episode.closed,
         open=not episode.closed,
@@ -333,7 +334,7 @@ def _escalation(record: AlertRecord, episode: Episode) -> AlertEvent | None:
     escalated = msgspec.structs.replace(
         record,
         priority=episode.priority,
-        ladder=LADDERS[episode.priority],
+        ladder=episode.ladder or LADDERS[episode.priority],
         latched=episode.latched,
         physician_by=episode.physician_by,
         reason=Reason.WORSENED,

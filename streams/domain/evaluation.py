@@ -70,9 +70,15 @@ class Fold:
             before = self.folded.state
             state = told.tell(before, therapy)
             remembered = 0
-            if self.rules.operators and not found_late and (before.clock is None or at >= before.clock):
+            if self.rules.operators and (told.event is not None or before.clock is None or at >= before.clock):
                 remembered = self._observe(Fact(at, received.report, told.event, therapy))
             self._judge(state, at, remembered, found_late=found_late)
+
+    def rejudge(self) -> None:
+        """Judge the state as it is under the rules in force now, which are others than those it was judged under."""
+        state = self.folded.state
+        if state.clock is not None:
+            self._judge(state, state.clock)
 
     def until(self, moment: datetime) -> None:
         """Let time pass up to ``moment`` (inclusive), stopping at each deadline on the way."""
@@ -137,14 +143,12 @@ class Fold:
         for other in (wakes_at, changes_at):
             if other is not None and (wake_at is None or other < wake_at):
                 wake_at = other
+        memory = self.folded.memory
+        if memory and self.folded.judged_under != round_.judged_under:
+            # What a rule remembered that is gone, or means something else now, must not stay for ever.
+            memory = {key: value for key, value in memory.items() if key in self.rules.operator_keys}
         self.folded = Folded(
-            round_.view.state,
-            round_.tracks,
-            wake_at,
-            round_.wakes,
-            self.folded.memory,
-            round_.judged_under,
-            self.timing,
+            round_.view.state, round_.tracks, wake_at, round_.wakes, memory, round_.judged_under, self.timing
         )
 
 
@@ -288,6 +292,7 @@ def _present(
         reminders=finding.reminders,
         start_step=max(track.start_step, finding.start_step),
         resolvable_from=finding.resolvable_from,
+        ladder=rule.ladder,
     )
     return (track if latest == track else latest), None
 
@@ -305,6 +310,7 @@ def _opened(rule: Rule, steps: tuple[PriorityStep, ...], finding: Finding, found
         reminders=finding.reminders,
         start_step=finding.start_step,
         resolvable_from=finding.resolvable_from,
+        ladder=rule.ladder,
     )
 
 

@@ -84,6 +84,7 @@ def signals(fact: Fact) -> Iterator[str]:
     if fact.event is not None:
         yield f"event:{fact.event.type.value}"
         return
+    yield "report"
     report = fact.report
     for name in SIGNALS:
         if getattr(report, name) is not None:

@@ -155,12 +155,13 @@ def tick(world: World, profiles: ProfileHistory, rules: RuleBook, now: datetime,
         now: Service time, aware UTC.
         hearing: What the service could hear; see `Hearing`.
     """
-    settled: list[Episode] = []
+    world, settled = _rejudged(world, profiles, rules)
     heard_until = min(now, hearing.until)
     arrivals = give_up(world.arrivals, heard_until)
     if arrivals is not world.arrivals:
         before = world.arrivals
-        world, settled = _refolded(replace(world, arrivals=arrivals), profiles, rules)
+        world, more = _refolded(replace(world, arrivals=arrivals), profiles, rules)
+        settled = [*settled, *more]
         world, more = _gaps_noticed(world, before, profiles, rules, heard_until)
         settled = [*settled, *more]
     hearing = Hearing(hearing.since, heard_until)
@@ -343,6 +344,23 @@ def _frozen(window: tuple[Received, ...], arrivals: Arrivals) -> int:
         window, (first.first_boot, first.first_seq), key=lambda other: (other.report.boot_id, other.report.seq)
     )
     return max(place, overflow)
+
+
+def outdated(world: World, rules: RuleBook) -> bool:
+    """Whether the pump's state was last judged under other rules; its next report or tick judges it under these."""
+    head = world.head
+    return head.state.clock is not None and head.judged_under.partition("/")[0] != rules.key
+
+
+def _rejudged(world: World, profiles: ProfileHistory, rules: RuleBook) -> tuple[World, list[Episode]]:
+    """Under rules that changed since the last report: a pump that says nothing more has new alerts, too."""
+    if not outdated(world, rules):
+        return world, []
+    if world.window:
+        return _refolded(world, profiles, rules)
+    fold = Fold(world.base, profiles, rules)
+    fold.rejudge()
+    return replace(world, base=fold.folded), fold.log
 
 
 def _heard(world: World, rules: RuleBook) -> tuple[dict[str, Episode], list[Episode]]:

@@ -177,8 +177,8 @@ class Rule:
     ``latching`` is the lowest priority from which the alert stays open until a person resolves it; None: it clears by
     itself. ``judged_by``: whether time in the reports decides, or the service's own waiting for them (silence).
     ``child_of`` are the rules that take its alert as their child while theirs is open. ``operators`` are the parts of a
-    typed condition that remember something. ``lives_in`` is the process that judges it; all but the system's own rules
-    live in the worker.
+    typed condition that remember something. ``ladder`` is how it climbs through the people (catalogue A.5), None: as
+    its priority does. ``lives_in`` is the process that judges it; all but the system's own rules live in the worker.
     """
 
     id: str
@@ -200,6 +200,7 @@ class Rule:
     settings: Mapping[str, Setting] = field(default_factory=dict)
     hazards: tuple[str, ...] = ()
     runbook: str = ""
+    ladder: Literal["H", "M", "L", "none"] | None = None
     lives_in: Literal["worker", "notify", "watchdog"] = "worker"
     examples: tuple[Mapping[str, Any], ...] = field(default=())
 
@@ -258,6 +259,7 @@ class RuleBook:
         "followers",
         "key",
         "masks",
+        "operator_keys",
         "operators",
         "place",
         "rules",
@@ -277,10 +279,11 @@ class RuleBook:
             rule.id: sum(1 << index for index, other in enumerate(self.event_rules) if rule.id in other.follows)
             for rule in rules
         }
+        self.operator_keys = frozenset(operator.key for rule in self.event_rules for operator in rule.operators)
         self.operators: dict[str, list[tuple[Operator, int]]] = {}
         for index, rule in enumerate(self.event_rules):
             for operator in rule.operators:
-                for signal in operator.signals:
+                for signal in sorted(operator.signals):
                     self.operators.setdefault(signal, []).append((operator, 1 << index))
 
     def __iter__(self) -> Iterator[Rule]:

@@ -143,6 +143,7 @@ def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
                 reservoir_measured_ml=draw(st.sampled_from([None, None, 10.0, 0.4])),
                 flow_programmed_ml_per_day=draw(st.sampled_from([None, 0.2, 0.2, 0.3])),
                 volume_delivered_ml=draw(st.sampled_from([None, 1.0, 2.0])),
+                volume_programmed_ml=draw(st.sampled_from([None, 1.0, 1.5, 2.0])),
                 emi=draw(_EMI),
                 flow_valve=draw(st.sampled_from([None, None, *FlowValve])),
                 program_checksum=draw(st.sampled_from([None, "A", "A", "B"])),

@@ -68,6 +68,11 @@ class MemoryStore:
             and stored.world.next_wake_at <= now
         )[:limit]
 
+    async def pumps_after(self, partition: int, pump_id: str, limit: int) -> list[str]:
+        """See `Store.pumps_after`."""
+        ours = (known for known in self.pumps if partition_of(known, self.partitions) == partition)
+        return sorted(known for known in ours if known > pump_id)[:limit]
+
     async def apply(self, claim: Claim | None, work: Work, now: datetime) -> None:
         """See `Store.apply`."""
         _raise_next(self.before)
