@@ -33,6 +33,7 @@ class CareKind(StrEnum):
 
 _CLOSED: Final = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _Text = Annotated[str, Field(min_length=1, max_length=64)]
+_Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +47,8 @@ class CareRecord:
 
     __pydantic_config__ = _CLOSED
 
-    care_id: _Text
-    pump_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
+    care_id: _Id
+    pump_id: _Id
     kind: CareKind
     valid_from: datetime
     valid_until: datetime | None = None
