@@ -33,6 +33,7 @@ REASONS: Final = {
     "late_log": "the pump's log arrived late and shows it had ended",
     "late_evidence": "evidence that arrived late shows it differently",
     "worsened": "it got worse",
+    "reminder_due": "its rule asks to be reminded",
     "recurred": "it came back",
     "parent_changed": "another alert now stands for it, or no longer does",
     "hold_ended": "it was confirmed long ago and still holds",
