@@ -494,16 +494,19 @@ MOMENTS = st.lists(st.integers(min_value=0, max_value=4 * 3600), max_size=30).ma
 
 
 @settings(derandomize=True, deadline=None, max_examples=150)
-@given(moments=MOMENTS)
-def test_however_often_it_is_looked_at_every_step_fires_once_and_none_is_skipped(moments: list[int]) -> None:
+@given(moments=MOMENTS, start_step=st.integers(min_value=0, max_value=6))
+def test_however_often_it_is_looked_at_every_step_fires_once_and_none_is_skipped(
+    moments: list[int], start_step: int
+) -> None:
     """A notifier that was dead for any stretches of time fires the same first five steps."""
-    notifier = Notifier(HIGH)
+    case = replace(HIGH, start_step=start_step)
+    notifier = Notifier(case)
     for seconds in [*moments, 4 * 3600]:
         notifier.look(NOON + timedelta(seconds=seconds))
 
     first = [due for _, due in notifier.queued if due.step <= 4]
-    steady = Notifier(HIGH)
-    steady.run(NOON + minutes(30))
+    steady = Notifier(case)
+    steady.run(NOON + minutes(29 if start_step >= 4 else 30))
     assert first == [due for _, due in steady.queued]
     steps = [due.step for _, due in notifier.queued]
     assert steps == sorted(steps)
