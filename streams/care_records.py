@@ -41,7 +41,7 @@ class WithdrawRefused(Exception):
 
     def __init__(self, care_id: str, reason: str, *, unknown: bool = False) -> None:
         super().__init__(f"care record {care_id} {reason}")
-        self.unknown = unknown
+        self.reason, self.unknown = f"it {reason}", unknown
 
 
 @dataclass(frozen=True, slots=True)

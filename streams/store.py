@@ -490,11 +490,11 @@ def _state_arrays(changes: Sequence[Change]) -> list[Sequence[Any]]:
 
 
 def _facts(changes: Sequence[Change], actor: str = alert_history.SYSTEM, note: str | None = None) -> list[Fact]:
-    """The changes' events; a person's decision is the person's as far as it closes an alert, and the rules' beyond."""
+    """The changes' events: what a person closed, by resolving it or by a care record, is that person's fact."""
     facts = []
     for change in changes:
         for place, event in enumerate(change.events):
-            mine = note is not None and event.kind is AlertEventKind.RESOLVED
+            by = event.detail.get("resolved_by") if event.kind is AlertEventKind.RESOLVED else None
             facts.append(
                 Fact(
                     event=event,
@@ -503,8 +503,8 @@ def _facts(changes: Sequence[Change], actor: str = alert_history.SYSTEM, note: s
                     received_at=change.received_at,
                     revision=change.revision + 1,
                     place=place,
-                    actor=actor if mine else alert_history.SYSTEM,
-                    note=note if mine else None,
+                    actor=str(by) if by else alert_history.SYSTEM,
+                    note=note if by and by == actor else None,
                 )
             )
     return facts

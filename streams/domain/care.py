@@ -103,7 +103,11 @@ _DOCUMENT: Final = TypeAdapter(CareRecord)
 def care_from(document: Mapping[str, Any]) -> CareRecord | CareRejected:
     """Read a care record from a JSON object; times are RFC 3339 with an offset, dates ISO 8601."""
     try:
-        record = _DOCUMENT.validate_json(msgspec.json.encode(dict(document)))
+        encoded = msgspec.json.encode(dict(document))
+    except (ValueError, OverflowError, TypeError, RecursionError):
+        return CareRejected("", "has a number or a text that JSON cannot carry")
+    try:
+        record = _DOCUMENT.validate_json(encoded)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         reason = {"unexpected_keyword_argument": "unknown field", "missing": "field is required"}
