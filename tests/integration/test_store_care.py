@@ -15,8 +15,9 @@ import pytest
 from streams import audit, care_records, profiles
 from streams.audit import Verified
 from streams.care_records import WithdrawRefused
+from streams.domain.alert import Priority, PriorityStep
 from streams.domain.care import CareKind, CareRecord, CareRejected
-from streams.domain.rule import RuleBook, Setting, setting_refused
+from streams.domain.rule import ABSENT, Finding, Presence, Rule, RuleBook, Setting, View, setting_refused
 from streams.domain.telemetry import Motor
 from streams.profiles import Imported, LineError
 from streams.store import StaleWorlds
@@ -25,6 +26,7 @@ from tests.stack import Database
 
 HOUR = timedelta(hours=1)
 RSV_01 = RULEBOOK["RSV-01"]
+EMPTY = RULEBOOK["RSV-02"]
 SETTABLE = RuleBook((replace(RSV_01, settings={"hours": Setting("higher", 24.0)}, parameters={"hours": 48.0}),))
 """A rule whose hours may be more than 48, and down to 24 for a time."""
 
@@ -187,6 +189,54 @@ async def test_one_looser_setting_does_not_excuse_another(ground: Ground) -> Non
 
     assert isinstance(outcome, CareRejected)
     assert outcome.pointer == "/valid_until"
+
+
+async def test_a_setting_counts_in_the_next_report(ground: Ground) -> None:
+    """The worker judges this patient by it, and by the rule's own value again once it is withdrawn."""
+    ground.rules = RuleBook((replace(EMPTY, settings={"limit_ml": Setting("higher", 0.5)}),))
+    setting: dict[str, Any] = {"kind": "setting", "booked_on": None, "rule_id": "RSV-02", "parameter": "limit_ml"}
+
+    await ground.hear(heard(seq=0, reservoir_estimated_ml=0.9))
+    before = await ground.count("alert")
+    record = await added(ground, ground.rules, now=NOON + minutes(1), **setting, value=1.0)
+    await ground.hear(heard(seq=1, reservoir_estimated_ml=0.9))
+    [alert] = await ground.rows("SELECT rule_id, active FROM alert")
+    await care_records.withdraw(ground.store.pool, record.care_id, "ben", "not needed", NOON + minutes(2))
+
+    parameters = (
+        (await ground.store.worlds(["P-1"]))["P-1"].profiles.therapy(NOON + minutes(2)).of_kind(CareKind.SETTING)
+    )
+    assert (before, alert) == (0, {"rule_id": "RSV-02", "active": True})
+    assert parameters == ()
+
+
+def _stalled_until_reviewed(view: View, rule: Rule) -> Finding:
+    """Present while the motor stalls; a review that somebody enters ends it for good."""
+    review = view.therapy.newest(CareKind.REVIEW)
+    if review is not None and review.rule_id == rule.id:
+        return Finding(Presence.ABSENT, ended_at=review.valid_from, closed_by=review.person)
+    motor, at = view.state.motor, view.state.motor_at
+    if motor != Motor.STALLED or at is None:
+        return ABSENT
+    return Finding(Presence.PRESENT, (PriorityStep(Priority.HIGH, at),))
+
+
+async def test_what_a_record_closes_is_in_history_under_its_persons_name(ground: Ground) -> None:
+    """Also a latched alert; nobody has to resolve it once more."""
+    rule = replace(RULEBOOK["DLV-01"], condition=_stalled_until_reviewed, reads=("*",), follows=(), child_of=())
+    ground.rules = RuleBook((rule,))
+    await ground.hear(heard(seq=0, motor=Motor.STALLED))
+
+    await added(ground, kind="review", booked_on=None, rule_id="DLV-01", valid_from=(NOON + minutes(1)).isoformat())
+    await ground.hear(heard(seq=2, motor=Motor.STALLED))
+
+    rows = await ground.rows("SELECT kind, actor, reason FROM alert_event ORDER BY chain_position")
+    assert [tuple(row.values()) for row in rows] == [
+        ("opened", "pumpwatch", "condition_met"),
+        ("resolved", "nora", "resolved_by_person"),
+    ]
+    [alert] = await ground.rows("SELECT resolved_at FROM alert")
+    assert alert["resolved_at"] is not None
 
 
 async def test_the_same_file_again_changes_nothing(ground: Ground) -> None:
