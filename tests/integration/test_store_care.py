@@ -17,7 +17,17 @@ from streams.audit import Verified
 from streams.care_records import WithdrawRefused
 from streams.domain.alert import Priority, PriorityStep
 from streams.domain.care import CareKind, CareRecord, CareRejected
-from streams.domain.rule import ABSENT, Finding, Presence, Rule, RuleBook, Setting, View, setting_refused
+from streams.domain.rule import (
+    ABSENT,
+    Finding,
+    Presence,
+    Rule,
+    RuleBook,
+    Setting,
+    View,
+    parameters_in_force,
+    setting_refused,
+)
 from streams.domain.telemetry import Motor
 from streams.profiles import Imported, LineError
 from streams.store import StaleWorlds
@@ -203,11 +213,10 @@ async def test_a_setting_counts_in_the_next_report(ground: Ground) -> None:
     [alert] = await ground.rows("SELECT rule_id, active FROM alert")
     await care_records.withdraw(ground.store.pool, record.care_id, "ben", "not needed", NOON + minutes(2))
 
-    parameters = (
-        (await ground.store.worlds(["P-1"]))["P-1"].profiles.therapy(NOON + minutes(2)).of_kind(CareKind.SETTING)
-    )
-    assert (before, alert) == (0, {"rule_id": "RSV-02", "active": True})
-    assert parameters == ()
+    history = (await ground.store.worlds(["P-1"]))["P-1"].profiles
+    after = (history.therapy(NOON + minutes(at)) for at in (1, 2))
+    limits = [parameters_in_force(ground.rules["RSV-02"], therapy)["limit_ml"] for therapy in after]
+    assert (before, alert, limits) == (0, {"rule_id": "RSV-02", "active": True}, [1.0, 0.5])
 
 
 def _stalled_until_reviewed(view: View, rule: Rule) -> Finding:
@@ -228,7 +237,7 @@ async def test_what_a_record_closes_is_in_history_under_its_persons_name(ground:
     await ground.hear(heard(seq=0, motor=Motor.STALLED))
 
     await added(ground, kind="review", booked_on=None, rule_id="DLV-01", valid_from=(NOON + minutes(1)).isoformat())
-    await ground.hear(heard(seq=2, motor=Motor.STALLED))
+    await ground.hear(heard(seq=1, motor=Motor.STALLED))
 
     rows = await ground.rows("SELECT kind, actor, reason FROM alert_event ORDER BY chain_position")
     assert [tuple(row.values()) for row in rows] == [
