@@ -18,14 +18,12 @@ from tests.integration.ground import RULEBOOK
 from tests.services.web.test_alerts import HOSTILE, text_of
 from tests.services.web.ward import Browser, Ward
 
-SETTABLE = RuleBook(
-    tuple(
-        replace(rule, settings={"hours": Setting("higher", 24.0)}, parameters={"hours": 48.0})
-        if rule.id == "RSV-01"
-        else rule
-        for rule in RULEBOOK
-    )
-)
+
+@pytest.fixture
+def rules() -> RuleBook:
+    """The shipped rules, one of which may be set per patient: hours of more than 48, and down to 24 for a time."""
+    own: dict[str, Any] = {"settings": {"hours": Setting("higher", 24.0)}, "parameters": {"hours": 48.0}}
+    return RuleBook(tuple(replace(rule, **own) if rule.id == "RSV-01" else rule for rule in RULEBOOK))
 
 
 def now() -> datetime:
@@ -87,11 +85,8 @@ async def test_times_in_forms_are_the_sites(nora: Browser, pump: Ward) -> None:
     assert row["valid_until"] == datetime.fromisoformat(f"{tomorrow}T09:00:00Z")
 
 
-async def test_every_form_of_the_page_makes_its_kind_of_record(
-    nora: Browser, pump: Ward, desk: Desk, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_every_form_of_the_page_makes_its_kind_of_record(nora: Browser, pump: Ward) -> None:
     """Filled in as a browser would, with the fields that the form has."""
-    object.__setattr__(desk, "rules", SETTABLE)
     page = (await nora.get("/pumps/P-1/care")).text
     filled = {
         "valid_until": local(now() + timedelta(days=2)),
@@ -150,9 +145,8 @@ async def test_a_refusal_names_the_field_and_keeps_what_was_written(nora: Browse
     assert await records(pump) == []
 
 
-async def test_a_setting_is_refused_with_its_bound(nora: Browser, pump: Ward, desk: Desk) -> None:
+async def test_a_setting_is_refused_with_its_bound(nora: Browser, pump: Ward) -> None:
     """The form shows the value in force; a looser one without an end is refused."""
-    object.__setattr__(desk, "rules", SETTABLE)
     page = text_of((await nora.get("/pumps/P-1")).text)
     fields = {"kind": "setting", "choice": "RSV-01/hours", "reason": "as agreed"}
 
