@@ -31,8 +31,10 @@ from services.ingest.settings import Settings as IngestSettings
 from services.notify.settings import Settings as NotifySettings
 from services.standalone.settings import Settings as StackSettings
 from services.web.settings import Settings as WebSettings
-from streams import audit, gateways, migrations, people, profiles, rehearsal, rulebook
+from streams import audit, care_records, gateways, migrations, people, profiles, rehearsal, rulebook
+from streams.domain.care import CareKind, CareRejected, care_document
 from streams.domain.escalation import Role
+from streams.domain.rule import RuleBook
 from streams.provision import UnsafeTopic, provision
 from streams.settings import PREFIX, CoreSettings
 from streams.worker_settings import Settings as WorkerSettings
@@ -63,6 +65,8 @@ def _group(name: str, text: str) -> typer.Typer:
 
 gateways_app = _group("gateways", "Who may send reports.")
 pumps_app = _group("pumps", "What is known of pumps beside their telemetry.")
+sites_app = _group("sites", "Where pumps are.")
+care_app = _group("care", "What people know of pumps: plans, bookings, absences, reviews, sessions, settings.")
 people_app = _group("people", "Who is told of alerts and may sign in.")
 audit_app = _group("audit", "Whether the history was changed.")
 rules_app = _group("rules", "The alert rules.")
@@ -182,16 +186,25 @@ def pumps_import(
     actor: Annotated[str, typer.Option(help="Who answers for the change.")] = "operator",
 ) -> None:
     """Take in profiles; 1 when a line cannot be used, and then nothing is taken in."""
+    lines = _lines(file)
+    result = _with_database(lambda pool: profiles.import_profiles(pool, lines, actor, _now()))
+    _check_taken_in(file, result)
+    print(f"{result.added} added, {result.changed} changed, {result.unchanged} as they were")
+
+
+def _lines(file: Path) -> list[str]:
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         fail(f"cannot read {file}: {error}", UNUSABLE)
-    result = _with_database(lambda pool: profiles.import_profiles(pool, text.splitlines(), actor, _now()))
+    return text.splitlines()
+
+
+def _check_taken_in(file: Path, result: profiles.Imported) -> None:
     for line in result.errors:
         print(f"{file}: {line}", file=sys.stderr)
     if result.errors:
         fail("nothing was taken in")
-    print(f"{result.added} added, {result.changed} changed, {result.unchanged} as they were")
 
 
 @pumps_app.command("list")
@@ -208,6 +221,115 @@ def pumps_show(pump_id: str, as_json: AsJson = False) -> None:
     if not found:
         fail(f"there is no profile of pump {pump_id}")
     _show(found, as_json, ("valid_from", "recorded_at", "recorded_by", "profile"))
+
+
+@sites_app.command("zone")
+def sites_zone(
+    site: str, zone: Annotated[str, typer.Argument(help="Name of the IANA data base, like Europe/Berlin.")]
+) -> None:
+    """Say in which time zone a site is; without that it is on UTC. Booked days and quiet hours follow it."""
+    try:
+        _with_database(lambda pool: profiles.set_time_zone(pool, site, zone, _now()))
+    except profiles.UnknownTimeZone as error:
+        fail(str(error), UNUSABLE)
+
+
+# Care records ------------------------------------------------------------------------------------------------------
+
+RFC_3339: Final = "RFC 3339 with an offset, like 2026-11-03T18:00:00+01:00"
+
+
+@care_app.command("add")
+def care_add(
+    kind: CareKind,
+    pump_id: Annotated[str, typer.Argument(metavar="PUMP")],
+    person: Annotated[str, typer.Option(help="The named person who knows it.")],
+    reason: Annotated[str, typer.Option(help="Why, in 3 to 500 characters; no names of patients.")],
+    valid_from: Annotated[
+        str | None, typer.Option("--from", help=f"Since when; now when left out. {RFC_3339}.")
+    ] = None,
+    valid_until: Annotated[
+        str | None, typer.Option("--until", help="Until when: of a stop_plan, an absence, a session, a setting.")
+    ] = None,
+    booked_on: Annotated[str | None, typer.Option(help="The day at the site, like 2026-11-03: of a booking.")] = None,
+    session_id: Annotated[str | None, typer.Option(help="As the programmer reports it: of a session.")] = None,
+    rule_id: Annotated[str | None, typer.Option("--rule", help="Of a review and a setting.")] = None,
+    parameter: Annotated[str | None, typer.Option(help="Of a setting.")] = None,
+    value: Annotated[float | None, typer.Option(help="Of a setting.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Enter what somebody knows of a pump; prints the record's id. 1 when a field cannot be used."""
+    given = {
+        "kind": kind,
+        "pump_id": pump_id,
+        "person": person,
+        "reason": reason,
+        "valid_from": valid_from,
+        "valid_until": valid_until,
+        "booked_on": booked_on,
+        "session_id": session_id,
+        "rule_id": rule_id,
+        "parameter": parameter,
+        "value": value,
+    }
+    document = {name: entry for name, entry in given.items() if entry is not None}
+    rules = _rules()
+    outcome = _with_database(lambda pool: care_records.add(pool, document, person, _now(), rules))
+    if isinstance(outcome, CareRejected):
+        fail(f"{outcome.pointer.lstrip('/') or 'record'}: {outcome.reason}")
+    print(json.dumps(care_document(outcome), indent=2) if as_json else outcome.care_id)
+
+
+def _rules() -> RuleBook:
+    try:
+        return rulebook.load(CoreSettings().rules)
+    except rulebook.RuleError as error:
+        fail(str(error), UNUSABLE)
+
+
+@care_app.command("list")
+def care_list(
+    pump_id: Annotated[str | None, typer.Argument(metavar="[PUMP]", help="Only of this pump.")] = None,
+    whole: Annotated[bool, typer.Option("--all", help="Also what has ended or was withdrawn.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what counts now or will count."""
+    still_at = None if whole else _now()
+    found = _with_database(lambda pool: care_records.list_all(pool, pump_id, still_at))
+    rows = [
+        {**care_document(entry.record), **{name: value for name, value in _plain(entry).items() if name != "record"}}
+        for entry in found
+    ]
+    columns = ("care_id", "pump_id", "kind", "valid_from", "valid_until", "booked_on", "rule_id", "parameter", "value")
+    _show(rows, as_json, (*columns, "person", *(("withdrawn_at",) if whole else ())))
+
+
+@care_app.command("withdraw")
+def care_withdraw(
+    care_id: Annotated[str, typer.Argument(metavar="ID")],
+    reason: Annotated[str, typer.Option(help="Why, in 3 to 500 characters.")],
+    person: Annotated[str, typer.Option(help="Who takes it back.")] = "operator",
+    as_json: AsJson = False,
+) -> None:
+    """Take a record back: from now on it counts no more; 1 when there is none, or it has ended."""
+    try:
+        record = _with_database(lambda pool: care_records.withdraw(pool, care_id, person, reason, _now()))
+    except care_records.WithdrawRefused as error:
+        fail(str(error))
+    if as_json:
+        print(json.dumps(care_document(record), indent=2))
+
+
+@care_app.command("import")
+def care_import(
+    file: Annotated[Path, typer.Argument(help="JSON Lines; - is stdin.")],
+    actor: Annotated[str, typer.Option(help="Who answers for the entry.")] = "operator",
+) -> None:
+    """Take in records; 1 when a line cannot be used, and then nothing is taken in."""
+    lines, rules = _lines(file), _rules()
+    result = _with_database(lambda pool: care_records.import_records(pool, lines, actor, _now(), rules))
+    _check_taken_in(file, result)
+    print(f"{result.added} added, {result.unchanged} as they were")
 
 
 # People ------------------------------------------------------------------------------------------------------------

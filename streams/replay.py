@@ -18,10 +18,11 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from streams import profile_histories
 from streams.domain import pipeline
 from streams.domain.alert import AlertEvent, AlertRecord, Priority
 from streams.domain.pipeline import Hearing, ResolveRefused
-from streams.domain.profile import ProfileHistory, PumpProfile
+from streams.domain.profile import ProfileHistory
 from streams.domain.rule import RuleBook
 from streams.domain.telemetry import Alarm, Battery, Emi, EmiLevel, Event, FlowValve, Motor, PumpId, Received, Report
 from streams.domain.world import World
@@ -175,7 +176,7 @@ async def hears_since(pool: asyncpg.Pool[Any]) -> datetime:
 
 async def lives(pool: asyncpg.Pool[Any], pump_ids: Sequence[str], until: datetime) -> list[Life]:
     """The stored lives of these pumps: everything that arrived up to ``until`` (service time, inclusive)."""
-    profiles = await _profiles(pool, pump_ids)
+    profiles = await profile_histories.read(pool, pump_ids)
     readings: dict[str, list[Received]] = {pump_id: [] for pump_id in pump_ids}
     async with pool.acquire() as connection, connection.transaction(readonly=True):
         query = f"SELECT {', '.join(_SELECTED)} FROM reading WHERE pump_id = ANY($1) AND received_at <= $2"  # noqa: S608
@@ -195,18 +196,10 @@ _RESOLUTIONS: Final = """
 SELECT alert_event.pump_id, alert_event.recorded_at, alert_event.actor, alert.rule_id, alert.effective_from
 FROM alert_event JOIN alert USING (alert_id)
 WHERE alert_event.pump_id = ANY($1) AND alert_event.kind = 'resolved' AND alert_event.actor <> 'pumpwatch'
-  AND alert_event.recorded_at <= $2
+  -- Without a person's own words a care record closed it, and does so in the replay too.
+  AND alert_event.detail ? 'note' AND alert_event.recorded_at <= $2
 ORDER BY alert_event.recorded_at
 """
-_PROFILE: Final = msgspec.json.Decoder(PumpProfile)
-
-
-async def _profiles(pool: asyncpg.Pool[Any], pump_ids: Sequence[str]) -> dict[str, ProfileHistory]:
-    versions: dict[str, list[PumpProfile]] = {pump_id: [] for pump_id in pump_ids}
-    query = "SELECT pump_id, profile::text FROM pump_profile WHERE pump_id = ANY($1)"
-    for row in await pool.fetch(query, pump_ids, timeout=STATEMENT_SECONDS):
-        versions[row["pump_id"]].append(_PROFILE.decode(row["profile"]))
-    return {pump_id: ProfileHistory(tuple(found)) for pump_id, found in versions.items()}
 
 
 _MOTORS: Final = {motor.value: motor for motor in Motor}

@@ -106,6 +106,31 @@ RESOLUTIONS: Final = {
 
 TEXT_CHARACTERS: Final = 500
 
+CARE: Final = {
+    "stop_plan": "Planned stop",
+    "refill_booked": "Refill booked",
+    "replacement_booked": "Replacement booked",
+    "replaced": "Pump replaced",
+    "absence": "Patient away",
+    "review": "Review done",
+    "session": "Programming session",
+    "setting": "Own setting of a rule",
+}
+"""What kind of thing people know of a pump."""
+
+CARE_FIELDS: Final = {
+    "/valid_from": "Counts from",
+    "/valid_until": "Until",
+    "/booked_on": "Day",
+    "/reason": "Why",
+    "/rule_id": "Rule",
+    "/parameter": "Rule",
+    "/value": "Value",
+    "/session_id": "Session number",
+    "/kind": "What",
+}
+"""The fields of its forms."""
+
 
 def duration(span: timedelta) -> str:
     """A length of time as people say it: 45 s, 12 min, 3 h 5 min, 4 d 2 h. Negative counts as 0 s."""
@@ -131,6 +156,11 @@ def reason(code: str) -> str:
         return REASONS[code]
     first, separator, text = code.partition(": ")
     return f"{RESOLUTIONS[first]}{separator}{text}" if first in RESOLUTIONS else code
+
+
+def care_field(pointer: str) -> str:
+    """The form's field behind a path in the record."""
+    return CARE_FIELDS.get(pointer, pointer.strip("/") or "Record")
 
 
 def next_told(ladder: str, step: int) -> str:

@@ -93,7 +93,7 @@ async def test_errors_and_lines_have_limits(ground: Ground, monkeypatch: pytest.
 
 async def test_a_date_means_midnight_at_the_site(ground: Ground) -> None:
     """Sites have a time zone; those that were not told are on UTC."""
-    await profiles.set_time_zone(ground.store.pool, "north", "Europe/Berlin")
+    await profiles.set_time_zone(ground.store.pool, "north", "Europe/Berlin", NOON)
     await imported(ground, line(valid_from="2026-07-01"), line(pump_id="P-2", site="south", valid_from="2026-07-01"))
 
     [north], [south] = [await profiles.show(ground.store.pool, pump_id) for pump_id in ("P-1", "P-2")]
@@ -105,7 +105,7 @@ async def test_a_date_means_midnight_at_the_site(ground: Ground) -> None:
 async def test_an_unknown_time_zone_is_refused(ground: Ground) -> None:
     """With its name in the message."""
     with pytest.raises(profiles.UnknownTimeZone, match="Mars/Olympus"):
-        await profiles.set_time_zone(ground.store.pool, "north", "Mars/Olympus")
+        await profiles.set_time_zone(ground.store.pool, "north", "Mars/Olympus", NOON)
 
     assert await profiles.time_zones(ground.store.pool) == {}
 

@@ -64,7 +64,11 @@ def test_a_tree_is_a_rule(tmp_path: Path) -> None:
             "5: condition.all.0.threshold.atleast: unknown key; expected one of at_least",
         ),
         ("- alarm", "- alarms", "6: condition.all.1.alarms: unknown key; expected one of all, any, not, named"),
-        ("priority: low", "priority: low\nurgency: 1", "8: urgency: unknown key; expected one of id, title, lives_in, condition"),
+        (
+            "priority: low",
+            "priority: low\nurgency: 1",
+            "8: urgency: unknown key; expected one of id, title, lives_in, condition",
+        ),
         ("priority: low", "priority: low\npriority: high", "8: priority: the same key again"),
         ("priority: low\n", "", "1: priority: field is required with a tree"),
         ("priority: low", "priority: urgent", "7: priority: Input should be 'info', 'low', 'medium' or 'high'"),
