@@ -25,7 +25,13 @@ import msgspec
 import typer
 from aiokafka.errors import KafkaError
 from pydantic import SecretStr, ValidationError
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from services.emulator.cohort import plan as cohort_plan
+from services.emulator.cohort import report as cohort_report
+from services.emulator.cohort.run import Result as CohortResult
+from services.emulator.cohort.run import run as run_cohort
 from services.emulator.load import LoadPlan, generate, write_profiles
 from services.emulator.settings import Settings as EmulatorSettings
 from services.ingest.settings import Settings as IngestSettings
@@ -73,6 +79,7 @@ audit_app = _group("audit", "Whether the history was changed.")
 rules_app = _group("rules", "The alert rules.")
 topics_app = _group("topics", "Kafka's topics.")
 config_app = _group("config", "The settings in force.")
+cohort_app = _group("cohort", "Simulated patients that judge the rules.")
 
 
 def main() -> None:
@@ -365,6 +372,65 @@ def _open(value: object, redacted: bool) -> str:
     if value is None:
         return ""
     return json.dumps(value) if isinstance(value, dict) else str(value)
+
+
+# Cohorts -----------------------------------------------------------------------------------------------------------
+
+
+@cohort_app.command("run")
+def cohort_run(
+    file: Annotated[str, typer.Argument(help="A cohort's .yaml file, or the name of one that comes with Pumpwatch.")],
+    pumps: Annotated[int | None, typer.Option(min=1, max=cohort_plan.MAX_PUMPS, help="Instead of the file's.")] = None,
+    days: Annotated[int | None, typer.Option(min=1, max=cohort_plan.MAX_DAYS, help="Instead of the file's.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Instead of the file's; the same seed gives the same cohort.")
+    ] = None,
+    compare: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Deliver again with this share duplicated and reordered: same history?"),
+    ] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="Side by side; as many as cores when left out.")] = None,
+    rules: Annotated[Path | None, typer.Option(help="Folder of rule files; PUMPWATCH_RULES when left out.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the JSON and the plots go.")] = Path("build/cohort"),
+    as_json: AsJson = False,
+) -> None:
+    """Let simulated patients live through hazards, and score the rules' pages against the truth.
+
+    Exit codes: 0 the cohort's acceptance is met; 1 it is not; 2 the file or the rules cannot be used.
+    """
+    try:
+        cohort = cohort_plan.load(file).resized(pumps, days, seed)
+        result = _watched(cohort, rules or CoreSettings().rules, processes, compare)
+    except (cohort_plan.CohortError, rulebook.RuleError) as error:
+        _fail(str(error), UNUSABLE)
+    found = json.dumps(cohort_report.document(result), indent=2)
+    plots = cohort_report.plot(result, out)
+    (out / f"{result.cohort}.json").write_text(found + "\n", encoding="utf-8")
+    if as_json:
+        print(found)
+    else:
+        cohort_report.show(result, Console())
+        print(f"written: {', '.join(map(str, (out / f'{result.cohort}.json', *plots)))}")
+    if not result.accepted:
+        raise SystemExit(NO)
+
+
+def _watched(cohort: cohort_plan.Cohort, rules: Path, processes: int | None, compare: float | None) -> CohortResult:
+    """Run a cohort with a bar on stderr, so that stdout stays for what was found."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(cohort.name, total=cohort.pumps)
+
+        def advanced(done: int, _: int) -> None:
+            progress.update(task, completed=done)
+
+        return run_cohort(cohort, rules, processes=processes, compare=compare, advanced=advanced)
+
+
+@cohort_app.command("list")
+def cohort_list() -> None:
+    """Show the cohorts that come with Pumpwatch."""
+    print("\n".join(cohort_plan.available()))
 
 
 # Load --------------------------------------------------------------------------------------------------------------
