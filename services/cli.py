@@ -7,36 +7,28 @@ arguments or settings; 3 the database or Kafka does not answer, or refuses.
 from __future__ import annotations
 
 import asyncio
-import base64
 import getpass
 import json
-import os
-import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import asyncpg
 import msgspec
 import typer
 from aiokafka.errors import KafkaError
 from pydantic import SecretStr, ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from services.emulator.cohort import plan as cohort_plan
-from services.emulator.cohort import report as cohort_report
-from services.emulator.cohort.run import Result as CohortResult
-from services.emulator.cohort.run import run as run_cohort
+from services import cohort_commands, rules_commands
+from services.command import UNREACHABLE, UNUSABLE, dsn, fail, running_stack
 from services.emulator.load import LoadPlan, generate, write_profiles
 from services.emulator.settings import Settings as EmulatorSettings
 from services.ingest.settings import Settings as IngestSettings
 from services.notify.settings import Settings as NotifySettings
-from services.standalone.folder import running
 from services.standalone.settings import Settings as StackSettings
 from services.web.settings import Settings as WebSettings
 from streams import audit, gateways, migrations, people, profiles, rulebook
@@ -45,9 +37,6 @@ from streams.provision import UnsafeTopic, provision
 from streams.settings import PREFIX, CoreSettings
 from streams.worker_settings import Settings as WorkerSettings
 
-NO: Final = 1
-UNUSABLE: Final = 2
-UNREACHABLE: Final = 3
 REDACTED: Final = "(redacted)"
 SETTINGS: Final = (IngestSettings, WorkerSettings, NotifySettings, WebSettings, EmulatorSettings)
 
@@ -77,9 +66,10 @@ pumps_app = _group("pumps", "What is known of pumps beside their telemetry.")
 people_app = _group("people", "Who is told of alerts and may sign in.")
 audit_app = _group("audit", "Whether the history was changed.")
 rules_app = _group("rules", "The alert rules.")
+rules_commands.register(rules_app)
 topics_app = _group("topics", "Kafka's topics.")
 config_app = _group("config", "The settings in force.")
-cohort_app = _group("cohort", "Simulated patients that judge the rules.")
+cohort_commands.register(_group("cohort", "Simulated patients that judge the rules."))
 
 
 def main() -> None:
@@ -92,12 +82,7 @@ def main() -> None:
             print(f"wrong setting {PREFIX}{field}: {entry['msg']}", file=sys.stderr)
         sys.exit(UNUSABLE)
     except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError, KafkaError) as error:
-        _fail(f"no answer, or a refusal: {type(error).__name__}: {error}", UNREACHABLE)
-
-
-def _fail(message: str, code: int = NO) -> NoReturn:
-    print(f"pumpwatch: {message}", file=sys.stderr)
-    raise SystemExit(code)
+        fail(f"no answer, or a refusal: {type(error).__name__}: {error}", UNREACHABLE)
 
 
 # What runs ---------------------------------------------------------------------------------------------------------
@@ -106,9 +91,9 @@ def _fail(message: str, code: int = NO) -> NoReturn:
 @app.command()
 def status(as_json: AsJson = False) -> None:
     """Show the addresses and secrets of the stack that `make run` started here; 1 when none runs."""
-    found = _running()
+    found = running_stack()
     if found is None:
-        _fail(f"no stack runs in {StackSettings().var.resolve()}; start one with `make run`")
+        fail(f"no stack runs in {StackSettings().var.resolve()}; start one with `make run`")
     if as_json:
         print(json.dumps(found, indent=2))
         return
@@ -119,29 +104,12 @@ def status(as_json: AsJson = False) -> None:
             print(f"{f'{name} {key}':14} {entry}")
 
 
-def _running() -> dict[str, Any] | None:
-    return running(StackSettings().var)
-
-
 # The database ------------------------------------------------------------------------------------------------------
-
-
-def _dsn() -> str:
-    """Where the application's role connects: by the environment, else of the stack that runs here."""
-    if f"{PREFIX}POSTGRES" in os.environ or f"{PREFIX}POSTGRES_FILE" in os.environ:
-        return CoreSettings().postgres.get_secret_value()
-    found = _running()
-    if found is None:
-        _fail(
-            "which database? set PUMPWATCH_POSTGRES or PUMPWATCH_POSTGRES_FILE, or start a stack with `make run`",
-            UNUSABLE,
-        )
-    return str(found["postgres"])
 
 
 @asynccontextmanager
 async def _database() -> AsyncIterator[asyncpg.Pool]:
-    async with asyncpg.create_pool(_dsn(), min_size=1, max_size=2, timeout=10, command_timeout=60) as pool:
+    async with asyncpg.create_pool(dsn(), min_size=1, max_size=2, timeout=10, command_timeout=60) as pool:
         yield pool
 
 
@@ -190,7 +158,7 @@ def gateways_add(gateway_id: str, kind: gateways.Kind = "home") -> None:
     try:
         print(_with_database(lambda pool: gateways.add(pool, gateway_id, kind)))
     except gateways.GatewayRefused as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 @gateways_app.command("list")
@@ -203,7 +171,7 @@ def gateways_list(as_json: AsJson = False) -> None:
 def gateways_revoke(gateway_id: str) -> None:
     """Refuse a gateway's reports from now on; 1 when it is unknown or already revoked."""
     if not _with_database(lambda pool: gateways.revoke(pool, gateway_id)):
-        _fail(f"there is no active gateway {gateway_id}")
+        fail(f"there is no active gateway {gateway_id}")
 
 
 # Pumps -------------------------------------------------------------------------------------------------------------
@@ -218,12 +186,12 @@ def pumps_import(
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        _fail(f"cannot read {file}: {error}", UNUSABLE)
+        fail(f"cannot read {file}: {error}", UNUSABLE)
     result = _with_database(lambda pool: profiles.import_profiles(pool, text.splitlines(), actor, _now()))
     for line in result.errors:
         print(f"{file}: {line}", file=sys.stderr)
     if result.errors:
-        _fail("nothing was taken in")
+        fail("nothing was taken in")
     print(f"{result.added} added, {result.changed} changed, {result.unchanged} as they were")
 
 
@@ -239,7 +207,7 @@ def pumps_show(pump_id: str, as_json: AsJson = False) -> None:
     """Show every version of a pump's profile; 1 when there is none."""
     found = _with_database(lambda pool: profiles.show(pool, pump_id))
     if not found:
-        _fail(f"there is no profile of pump {pump_id}")
+        fail(f"there is no profile of pump {pump_id}")
     _show(found, as_json, ("valid_from", "recorded_at", "recorded_by", "profile"))
 
 
@@ -259,7 +227,7 @@ def people_add(
     password_stdin: Annotated[bool, typer.Option(help="Read the password from stdin instead of asking.")] = False,
 ) -> None:
     """Add somebody who may sign in and, with a role, is told of alerts."""
-    secret = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}" if webhook else None
+    secret = people.new_webhook_secret() if webhook else None
     password = sys.stdin.readline().rstrip("\n") if password_stdin else getpass.getpass("Password: ")
     person = people.NewPerson(
         person_id=person_id,
@@ -273,7 +241,7 @@ def people_add(
     try:
         _with_database(lambda pool: people.add(pool, person, password))
     except people.PersonRefused as error:
-        _fail(str(error))
+        fail(str(error))
     if secret:
         print(secret)
 
@@ -289,7 +257,7 @@ def people_list(as_json: AsJson = False) -> None:
 def people_disable(person_id: str) -> None:
     """Take somebody's access and place on the ladders; 1 when nobody with access has this name."""
     if not _with_database(lambda pool: people.disable(pool, person_id, _now())):
-        _fail(f"nobody with access is called {person_id}")
+        fail(f"nobody with access is called {person_id}")
 
 
 # History, rules, topics, settings ----------------------------------------------------------------------------------
@@ -302,7 +270,7 @@ def audit_verify(as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps({"intact": isinstance(found, audit.Verified), **msgspec.to_builtins(found)}, indent=2))
     if isinstance(found, audit.Broken):
-        _fail(f"the history was changed: {found}")
+        fail(f"the history was changed: {found}")
     if not as_json:
         print(f"the history is intact: {found.rows} rows in {found.chains} chains; digest {found.digest}")
 
@@ -315,7 +283,7 @@ def rules_check(
     try:
         rules = rulebook.load(folder or CoreSettings().rules)
     except rulebook.RuleError as error:
-        _fail(str(error))
+        fail(str(error))
     print(f"{sum(1 for _ in rules)} rules, {sum(1 for _ in rulebook.examples(rules))} examples")
 
 
@@ -337,7 +305,7 @@ def migrate() -> None:
     try:
         applied = asyncio.run(migrations.migrate(settings.admin_postgres.get_secret_value(), passwords))
     except migrations.MigrationRefused as error:
-        _fail(str(error))
+        fail(str(error))
     print("\n".join(applied) if applied else "nothing to do")
 
 
@@ -347,7 +315,7 @@ def topics_provision() -> None:
     try:
         made = asyncio.run(provision(CoreSettings()))
     except UnsafeTopic as error:
-        _fail(str(error))
+        fail(str(error))
     print("\n".join(made) if made else "nothing to do")
 
 
@@ -372,65 +340,6 @@ def _open(value: object, redacted: bool) -> str:
     if value is None:
         return ""
     return json.dumps(value) if isinstance(value, dict) else str(value)
-
-
-# Cohorts -----------------------------------------------------------------------------------------------------------
-
-
-@cohort_app.command("run")
-def cohort_run(
-    file: Annotated[str, typer.Argument(help="A cohort's .yaml file, or the name of one that comes with Pumpwatch.")],
-    pumps: Annotated[int | None, typer.Option(min=1, max=cohort_plan.MAX_PUMPS, help="Instead of the file's.")] = None,
-    days: Annotated[int | None, typer.Option(min=1, max=cohort_plan.MAX_DAYS, help="Instead of the file's.")] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Instead of the file's; the same seed gives the same cohort.")
-    ] = None,
-    compare: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Deliver again with this share duplicated and reordered: same history?"),
-    ] = None,
-    processes: Annotated[int | None, typer.Option(min=1, help="Side by side; as many as cores when left out.")] = None,
-    rules: Annotated[Path | None, typer.Option(help="Folder of rule files; PUMPWATCH_RULES when left out.")] = None,
-    out: Annotated[Path, typer.Option(help="Where the JSON and the plots go.")] = Path("build/cohort"),
-    as_json: AsJson = False,
-) -> None:
-    """Let simulated patients live through hazards, and score the rules' pages against the truth.
-
-    Exit codes: 0 the cohort's acceptance is met; 1 it is not; 2 the file or the rules cannot be used.
-    """
-    try:
-        cohort = cohort_plan.load(file).resized(pumps, days, seed)
-        result = _watched(cohort, rules or CoreSettings().rules, processes, compare)
-    except (cohort_plan.CohortError, rulebook.RuleError) as error:
-        _fail(str(error), UNUSABLE)
-    found = json.dumps(cohort_report.document(result), indent=2)
-    plots = cohort_report.plot(result, out)
-    (out / f"{result.cohort}.json").write_text(found + "\n", encoding="utf-8")
-    if as_json:
-        print(found)
-    else:
-        cohort_report.show(result, Console())
-        print(f"written: {', '.join(map(str, (out / f'{result.cohort}.json', *plots)))}")
-    if not result.accepted:
-        raise SystemExit(NO)
-
-
-def _watched(cohort: cohort_plan.Cohort, rules: Path, processes: int | None, compare: float | None) -> CohortResult:
-    """Run a cohort with a bar on stderr, so that stdout stays for what was found."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(cohort.name, total=cohort.pumps)
-
-        def advanced(done: int, _: int) -> None:
-            progress.update(task, completed=done)
-
-        return run_cohort(cohort, rules, processes=processes, compare=compare, advanced=advanced)
-
-
-@cohort_app.command("list")
-def cohort_list() -> None:
-    """Show the cohorts that come with Pumpwatch."""
-    print("\n".join(cohort_plan.available()))
 
 
 # Load --------------------------------------------------------------------------------------------------------------
@@ -473,7 +382,7 @@ def _plan(name: str, **figures: Any) -> LoadPlan:
     try:
         return LoadPlan(url=url, gateway_id=gateway_id, token=token, name=name, **figures)
     except ValueError as error:
-        _fail(str(error), UNUSABLE)
+        fail(str(error), UNUSABLE)
 
 
 async def _emulate(plan: LoadPlan) -> dict[str, float]:
@@ -484,10 +393,10 @@ async def _emulate(plan: LoadPlan) -> dict[str, float]:
 
 
 def _ingest() -> tuple[str, str, SecretStr]:
-    settings, found = EmulatorSettings(), _running()
+    settings, found = EmulatorSettings(), running_stack()
     if settings.emulator_gateway_token.get_secret_value() or found is None:
         if not settings.emulator_gateway_token.get_secret_value():
-            _fail("as which gateway? set PUMPWATCH_EMULATOR_GATEWAY_TOKEN, or start a stack with `make run`", UNUSABLE)
+            fail("as which gateway? set PUMPWATCH_EMULATOR_GATEWAY_TOKEN, or start a stack with `make run`", UNUSABLE)
         return settings.emulator_ingest_url, settings.emulator_gateway_id, settings.emulator_gateway_token
     return found["ingest"], found["gateway_id"], SecretStr(found["gateway_token"])
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -15,7 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from streams.domain.alert import Priority
 from streams.domain.conditions import CONDITIONS
 from streams.domain.profile import DrugName, Family
-from streams.domain.rule import Rule, RuleBook, Setting, Variant
+from streams.domain.rule import NOT_EVALUABLE, Finding, Named, Rule, RuleBook, Setting, Variant, View
+from streams.domain.system import SYSTEM_CONDITIONS, SystemBook
 
 
 class RuleError(ValueError):
@@ -53,7 +55,52 @@ class Example(BaseModel):
     reports: list[dict[str, Any]]
     resolve: list[str] = []
     until: str
+    hazards: list[Annotated[str, Field(pattern=r"^HZ-\d{2}$")]] = []
+    """Hazards of the rule that this example shows."""
     expect: list[Expectation]
+
+
+class SystemExpectation(BaseModel):
+    """One alert of the system that an example expects to open or clear; ``at`` is service time since its start."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    at: str
+    event: Literal["opened", "cleared"]
+    subject: str
+    priority: Priority | None = None
+
+
+class SystemExample(BaseModel):
+    """A test of a rule that watches the system itself: what is observed one after the other, and what must follow."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    hazards: list[Annotated[str, Field(pattern=r"^HZ-\d{2}$")]] = []
+    observations: list[dict[str, Any]]
+    expect: list[SystemExpectation]
+
+
+class SwitchExpectation(BaseModel):
+    """One turn of the dead man's switch; ``at`` is the watchdog's time since the example's start."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    at: str
+    event: Literal["opened", "escalated", "cleared"]
+
+
+class SwitchExample(BaseModel):
+    """A test of the dead man's switch: when synthetic alarms came through, and how it must turn."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    hazards: list[Annotated[str, Field(pattern=r"^HZ-\d{2}$")]] = []
+    passes: list[str]
+    until: str
+    expect: list[SwitchExpectation]
 
 
 class VariantEntry(BaseModel):
@@ -84,6 +131,7 @@ class RuleFile(BaseModel):
 
     id: Annotated[str, Field(pattern=r"^[A-Z]{3}-\d{2}$")]
     title: Annotated[str, Field(min_length=3, max_length=80)]
+    lives_in: Literal["worker", "notify", "watchdog"] = "worker"
     condition: str
     parameters: dict[str, int | float]
     variants: list[VariantEntry] = []
@@ -96,11 +144,15 @@ class RuleFile(BaseModel):
     runbook: str = ""
     evidence: list[str]
     hazards: list[Annotated[str, Field(pattern=r"^HZ-\d{2}$")]] = []
-    examples: Annotated[list[Example], Field(min_length=3)]
+    examples: Annotated[list[Example] | list[SystemExample] | list[SwitchExample], Field(min_length=3)]
 
 
-def load(path: Path) -> RuleBook:
+def load(path: Path, extra: Path | None = None) -> RuleBook:
     """Read every ``*.yaml`` below ``path`` into a rule book, parents before their children.
+
+    Args:
+        path: The folder with a folder for each family.
+        extra: One more rule file, which takes the place of the rule with its id.
 
     Raises:
         RuleError: On the first file that cannot be used: bad YAML, an unknown field or condition, a second use of an
@@ -113,6 +165,9 @@ def load(path: Path) -> RuleBook:
         if rule.id in rules:
             raise RuleError(file, 1, "id", f"{rule.id} is already used by {files[rule.id]}")
         rules[rule.id], files[rule.id] = rule, file
+    if extra is not None:
+        rule = read(extra)
+        rules[rule.id], files[rule.id] = rule, extra
     if not rules:
         raise RuleError(path, 1, "", "no rule file found")
     for rule in rules.values():
@@ -145,19 +200,36 @@ def read(file: Path) -> Rule:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise RuleError(file, _line(node, first["loc"]), ".".join(map(str, first["loc"])), first["msg"]) from error
-    if content.condition not in CONDITIONS:
-        known = ", ".join(sorted(CONDITIONS))
+    conditions = _CONDITIONS[content.lives_in]
+    if content.condition not in conditions:
+        known = ", ".join(sorted(conditions))
         raise RuleError(file, _line(node, ("condition",)), "condition", f"unknown; expected one of {known}")
     _check_message(file, node, content.message)
     return _rule(content, hashlib.sha256(text.encode()).hexdigest()[:16])
 
 
+_CONDITIONS: Final[Mapping[str, Iterable[str]]] = {
+    "worker": CONDITIONS,
+    "notify": SYSTEM_CONDITIONS,
+    "watchdog": ("system.no_pass_for",),
+}
+"""By where a rule lives, the conditions that are judged there."""
+
+
+def _not_judged_here(_: View, __: Rule) -> Finding:
+    return NOT_EVALUABLE
+
+
+_ELSEWHERE: Final = Named(_not_judged_here, reads=())
+
+
 def _rule(content: RuleFile, content_hash: str) -> Rule:
-    named = CONDITIONS[content.condition]
+    named = CONDITIONS[content.condition] if content.lives_in == "worker" else _ELSEWHERE
     return Rule(
         id=content.id,
         title=content.title,
         condition=named.judge,
+        condition_name=content.condition,
         reads=named.reads,
         follows=named.follows,
         parameters=content.parameters,
@@ -172,6 +244,7 @@ def _rule(content: RuleFile, content_hash: str) -> Rule:
         settings={name: Setting(entry.tighter, entry.loosest) for name, entry in content.settings.items()},
         hazards=tuple(content.hazards),
         runbook=content.runbook,
+        lives_in=content.lives_in,
         examples=tuple(example.model_dump() for example in content.examples),
     )
 
@@ -216,3 +289,9 @@ def examples(rules: RuleBook) -> Iterator[tuple[Rule, Mapping[str, Any]]]:
     for rule in rules:
         for example in rule.examples:
             yield rule, example
+
+
+def system_book(rules: RuleBook, now: datetime) -> SystemBook:
+    """The rules that live in notify, ready to judge from ``now`` on (service time, aware UTC)."""
+    here = [rule for rule in rules if rule.lives_in == "notify"]
+    return SystemBook([(rule, SYSTEM_CONDITIONS[rule.condition_name]) for rule in here], now)

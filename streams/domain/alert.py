@@ -35,7 +35,7 @@ class Priority(StrEnum):
 
 
 _RANKS: Final = {Priority.INFO: 0, Priority.LOW: 1, Priority.MEDIUM: 2, Priority.HIGH: 3}
-_LADDERS: Final = {Priority.INFO: "none", Priority.LOW: "L", Priority.MEDIUM: "M", Priority.HIGH: "H"}
+LADDERS: Final = {Priority.INFO: "none", Priority.LOW: "L", Priority.MEDIUM: "M", Priority.HIGH: "H"}
 
 
 class AlertEventKind(StrEnum):
@@ -223,7 +223,7 @@ def _opened(pump_id: str, judged: Judged, hold_clearing: bool) -> tuple[AlertRec
         alert_id=alert_id_of(pump_id, episode),
         rule_id=episode.rule_id,
         rule_hash=judged.rule_hash,
-        ladder=_LADDERS[first.priority],
+        ladder=LADDERS[first.priority],
         priority=first.priority,
         active=True,
         latched=episode.latched,
@@ -271,7 +271,7 @@ def _amendment(record: AlertRecord, episode: Episode, hold_clearing: bool) -> Al
         effective_from=episode.start,
         effective_to=episode.ended_at if episode.closed or not episode.present else None,
         priority=episode.priority,
-        ladder=_LADDERS[episode.priority],
+        ladder=LADDERS[episode.priority],
         active=episode.present,
         latched=episode.latched and not episode.closed,
         open=not episode.closed,
@@ -326,7 +326,7 @@ def _escalation(record: AlertRecord, episode: Episode) -> AlertEvent | None:
     escalated = msgspec.structs.replace(
         record,
         priority=episode.priority,
-        ladder=_LADDERS[episode.priority],
+        ladder=LADDERS[episode.priority],
         latched=episode.latched,
         physician_by=episode.physician_by,
         reason=Reason.WORSENED,

@@ -6,6 +6,8 @@ The result depends on the reports and on event time alone, so the same reports a
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from itertools import compress
+from operator import is_not
 from typing import Final
 
 from msgspec.structs import astuple, replace
@@ -187,9 +189,8 @@ def changed_fields(masks: tuple[int, ...], before: PumpState, after: PumpState) 
     """The bits of all rules that read a field which is another object now."""
     due = 0
     if before is not after:
-        for mask, old, new in zip(masks, astuple(before), astuple(after), strict=True):
-            if old is not new:
-                due |= mask
+        for mask in compress(masks, map(is_not, astuple(before), astuple(after))):
+            due |= mask
     return due
 
 

@@ -188,6 +188,7 @@ class Rule:
     evidence: tuple[str, ...]
     content_hash: str
     judged_by: Literal["event_time", "arrival", "both"]
+    condition_name: str = ""
     reads: tuple[str, ...] = ("*",)
     follows: tuple[str, ...] = ()
     operators: tuple[Operator, ...] = ()

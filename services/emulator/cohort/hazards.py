@@ -986,6 +986,16 @@ def _lose(life: Life, count: int) -> None:
     life.pump = replace(life.pump, seq=life.pump.seq + count)
 
 
+def covered_by(cohort: Cohort) -> dict[str, tuple[str, ...]]:
+    """The ids of hazards.md that each kind in a cohort brings about; HZ-02 where patients at risk meet HZ-01."""
+    at_risk = any(group.risk_share > 0 for group in cohort.groups)
+    return {
+        name: (*KINDS[name].covers, "HZ-02") if at_risk and "HZ-01" in KINDS[name].covers else KINDS[name].covers
+        for name, count in sorted(cohort.hazards.items())
+        if count
+    }
+
+
 # Who is struck when --------------------------------------------------------------------------------------------------
 
 
