@@ -31,7 +31,7 @@ BUSY_AT_MOST: Final = timedelta(hours=30)
 OPIOIDS: Final = frozenset({DrugName.MORPHINE, DrugName.HYDROMORPHONE})
 VOLUMES: Final = ("REF-02", "REF-03", "REF-04", "RSV-01", "RSV-02", "RSV-03", "RSV-04", "RSV-05", "DLV-08")
 """What a wrong volume in the reservoir may still bring at the next refill."""
-STILL: Final = ("DLV-09", "DLV-02", "REF-04", "REF-03", "THR-07")
+STILL: Final = ("DLV-09", "DLV-02", "REF-04", "REF-03", "THR-07", "COM-01")
 """What lost delivery may bring beside the rule that saw it."""
 
 Fits = Callable[[Patient], bool]
@@ -341,20 +341,14 @@ def runs_empty(life: Life, moment: Moment) -> None:
         lasts = timedelta(days=1.3 * life.pump.reservoir_estimated_ml / life.pump.program.mean_ml_per_day + 2)
         _strikes_at(moment, passed, life, Severity.MEDIUM, within=26 * HOUR, lasts=lasts, rules=("RSV-04",))
         low = life.patient.therapy.low_reservoir_ml
-        life.below(
-            low,
-            lambda at: _strikes_at(
-                moment,
-                at,
-                life,
-                Severity.MEDIUM,
-                within=3 * HOUR,
-                lasts=lasts,
-                rules=("RSV-01", "RSV-03", "RSV-04"),
-                name="reservoir_low",
-            ),
-        )
+        life.below(low, reached)
         life.below(0.5, empty)
+
+    def reached(at: datetime) -> None:
+        # Somebody was paged for the missed visit already; the rule must see it, but need not page again.
+        lasts = timedelta(days=1.3 * life.pump.reservoir_estimated_ml / life.pump.program.mean_ml_per_day + 2)
+        within = max(HOUR, 3 * life.patient.interval)
+        _strikes_at(moment, at, life, Severity.LOW, within=within, lasts=lasts, rules=("RSV-01",), name="reservoir_low")
 
     def empty(at: datetime) -> None:
         late = min(timedelta(hours=4), life.patient.budget / 2)
@@ -370,23 +364,22 @@ def runs_empty(life: Life, moment: Moment) -> None:
 @_kind("HZ-03", "RSV-03", also=_NEVER_REFILLED, days=70, fits=lambda p: _active(p) and 18 <= _cycle_days(p) <= 34)
 def nothing_booked(life: Life, moment: Moment) -> None:
     """After a refill nobody books the next one until a few days before the limit."""
-    patient = life.patient
-    rate = 1.145 * (patient.build.flow_ml_per_day + patient.therapy.max_bolus_ml_per_day)
 
     def forgotten(at: datetime, full_ml: float) -> None:
         life.pump = physics.refill(life.pump, at, full_ml, chance=life.chance)
         life.books = False
-        level = patient.therapy.low_reservoir_ml
-        life.below(
-            level + 14.6 * rate,
-            lambda at: _strikes_at(
-                moment, at, life, Severity.LOW, within=2 * DAY, lasts=12 * DAY, name="nothing_booked_yet"
-            ),
-        )
-        life.below(
-            level + 8.0 * rate, lambda at: _strikes_at(moment, at, life, Severity.MEDIUM, within=2 * DAY, lasts=6 * DAY)
-        )
-        life.below(level + 4.0 * rate, book)
+        limit, full = life.patient.therapy.low_reservoir_ml, life.pump.reservoir_estimated_ml
+        per_day = (full - limit) / life.worst_case_days()
+        life.below(limit + 14.6 * per_day, unplanned)
+        life.below(limit + 8.0 * per_day, urgent)
+        life.below(limit + 4.0 * per_day, book)
+
+    def unplanned(at: datetime) -> None:
+        _strikes_at(moment, at, life, Severity.LOW, within=2 * DAY, lasts=12 * DAY, name="nothing_booked_yet")
+
+    def urgent(at: datetime) -> None:
+        # A worst-case day lasts up to 1.35 days where no bolus is asked for.
+        _strikes_at(moment, at, life, Severity.MEDIUM, within=2 * DAY, lasts=6 * DAY)
 
     def book(at: datetime) -> None:
         life.books = True
@@ -883,7 +876,7 @@ def bolus_in_lockout(life: Life, moment: Moment) -> None:
     "THR-06",
     also=("THR-07",),
     first_day=55,
-    fits=lambda patient: _active(patient) and _cycle_days(patient) <= 20 and not patient.build.valve_gated,
+    fits=lambda patient: _active(patient) and _cycle_days(patient) <= 16 and not patient.build.valve_gated,
 )
 def catheter_leak(life: Life, moment: Moment) -> None:
     """The catheter leaks: the pump looks normal, the patient does not (F-17)."""
@@ -1024,7 +1017,7 @@ def assign(cohort: Cohort, everyone: list[Patient]) -> dict[int, list[tuple[date
 
 def _free_day(taken: list[tuple[float, float]], kind: Kind, days: int, chance: Random) -> float | None:
     """A day, with its fraction, from which the kind has room; None when a dozen tries find none."""
-    first = min(kind.first_day, max(0.5, days / 4))
+    first = min(kind.first_day, 0.6 * days)
     last = days - kind.days
     if kind.days > days / 2:
         # Too long to fit beside others anyway: it may be cut off by the end.

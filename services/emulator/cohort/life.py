@@ -7,7 +7,6 @@ beside them, and the truth.
 from __future__ import annotations
 
 import heapq
-import math
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -49,6 +48,7 @@ _MOTORS: Final = {motor.value: motor for motor in Motor}
 _ALARMS: Final = {alarm.value: alarm for alarm in Alarm}
 
 Do = Callable[[datetime], None]
+Clock = Callable[[datetime], datetime]
 
 
 class Spoken(msgspec.Struct, frozen=True, array_like=True):
@@ -203,7 +203,7 @@ class Life:
         if prescribed and before is not None:
             self.prescribe(at, prescribed_ug_per_day=round(before * ratio, 3))
         if prescribed and ratio > 1.0 and self.books:
-            self.book(at)
+            self.plan(at + 20 * MINUTE, self.book)
 
     def new_checksum(self) -> str:
         """A program identity that was not there before."""
@@ -273,7 +273,8 @@ class Life:
         if self.books:
             if self.chance.random() < self.cohort.routine.dose_change_share:
                 self.dose(at, self.chance.choice((0.92, 0.95, 1.05)), session_id)
-            self.book(at)
+            # The next visit is booked when this one ends, and what happened in it is known.
+            self.plan(at + 20 * MINUTE, self.book)
 
     def _lingered(self, at: datetime) -> None:
         ended = dict.fromkeys(self._lingering, at)
@@ -379,16 +380,21 @@ class Life:
         self.body(left + timedelta(minutes=chance.uniform(20, 27)), physics.interrogate, clinic=True)
         self.busy(at, left + 2 * HOUR)
 
+    def _clock(self) -> Clock:
+        """What the pump's clock shows; a jump moves what is in its log as well, so that its order stays."""
+        drift, jumped = self.patient.drift_seconds_per_day, self._offset
+        if not drift and not jumped:
+            return _true
+        return lambda at: at + jumped + timedelta(seconds=drift * ((at - self.start) / DAY))
+
     def _speak(self, at: datetime, *, clinic: bool) -> None:
         self.pump = physics.advance(self.pump, at)
         self.pump, said = physics.say(self.pump, self.chance)
-        drift = self.patient.drift_seconds_per_day
-        offset = self._offset
-        if drift:
-            offset += timedelta(seconds=drift * ((at - self.start) / DAY))
         omitted = self.omits_motor or self.chance.random() < self.cohort.dirt.omitted_motor_share
         gateway = "clinic" if clinic else self.patient.gateway
-        self._spoken.append(Spoken(at, report_of(said, self.patient.pump_id, gateway, at, offset, omitted), clinic))
+        self._spoken.append(
+            Spoken(at, report_of(said, self.patient.pump_id, gateway, at, self._clock(), omitted), clinic)
+        )
         for level, do in self._below:
             if said.estimated_ml <= level:
                 self._below.remove((level, do))
@@ -396,17 +402,22 @@ class Life:
                 break
 
 
+def _true(at: datetime) -> datetime:
+    """The clock of a pump that runs right."""
+    return at
+
+
 def report_of(
-    said: Said, pump_id: str, gateway_id: str, heard_at: datetime, offset: timedelta, omits_motor: bool = False
+    said: Said, pump_id: str, gateway_id: str, heard_at: datetime, clock: Clock = _true, omits_motor: bool = False
 ) -> Report:
-    """What a pump said as the report that an edge would make of it; ``offset`` is how far its clock runs ahead."""
+    """What a pump said as the report that an edge would make of it; ``clock`` is what the pump shows at a true time."""
     emi = said.emi
     return Report(
         schema_version=1,
         pump_id=PumpId(pump_id),
         boot_id=said.boot_id,
         seq=said.seq,
-        event_time=said.at + offset if offset else said.at,
+        event_time=clock(said.at),
         gateway_id=gateway_id,
         gateway_time=heard_at,
         motor=_MOTORS[said.motor] if said.motor is not None and not omits_motor else None,
@@ -421,11 +432,11 @@ def report_of(
         emi=Emi(level=EmiLevel(emi[0]), count=emi[1]) if emi else None,
         flow_valve=FlowValve(said.valve) if said.valve else None,
         program_checksum=said.checksum,
-        events=tuple(event_of(document, offset) for document in said.events) if said.events else (),
+        events=tuple(event_of(document, clock) for document in said.events) if said.events else (),
     )
 
 
-def event_of(document: Document, offset: timedelta = timedelta(0)) -> Event:
+def event_of(document: Document, clock: Clock = _true) -> Event:
     """An event in wire form as the value that an edge makes of it."""
     fields: dict[str, Any] = {key: value for key, value in document.items() if key not in ("type", "at", "for")}
     if "result" in fields:
@@ -434,10 +445,5 @@ def event_of(document: Document, offset: timedelta = timedelta(0)) -> Event:
         fields["codes"] = tuple(Symptom(code) for code in fields["codes"])
     if "for" in document:
         fields["scheduled_for"] = datetime.fromisoformat(document["for"])
-    at = datetime.fromisoformat(document["at"]) + offset if "at" in document else None
+    at = clock(datetime.fromisoformat(document["at"])) if "at" in document else None
     return Event(type=EventType(document["type"]), at=at, **fields)
-
-
-def whole_hours(span: timedelta) -> int:
-    """Hours of a span, rounded up."""
-    return math.ceil(span / HOUR)

@@ -171,6 +171,6 @@ def test_the_wire_form_and_the_direct_form_of_a_report_are_the_same() -> None:
     _, said = physics.say(pump, Random(4))
 
     wire = json.dumps({**document, "gateway_id": "G", "gateway_time": document["event_time"]}).encode()
-    direct = report_of(said, "P-1", "G", NOON + HOUR, timedelta(0))
+    direct = report_of(said, "P-1", "G", NOON + HOUR)
     assert validate(wire, NOON + HOUR) == direct
     assert [event.type for event in direct.events][:2] == [EventType.PROGRAMMING_SESSION, EventType.SYMPTOM_REPORT]
