@@ -23,7 +23,7 @@ import typer
 from aiokafka.errors import KafkaError
 from pydantic import SecretStr, ValidationError
 
-from services import rules_commands
+from services import cohort_commands, rules_commands
 from services.command import UNREACHABLE, UNUSABLE, dsn, fail, running_stack
 from services.emulator.load import LoadPlan, generate, write_profiles
 from services.emulator.settings import Settings as EmulatorSettings
@@ -73,6 +73,7 @@ rules_app = _group("rules", "The alert rules.")
 rules_commands.register(rules_app)
 topics_app = _group("topics", "Kafka's topics.")
 config_app = _group("config", "The settings in force.")
+cohort_commands.register(_group("cohort", "Simulated patients that judge the rules."))
 
 
 def main() -> None:

@@ -26,6 +26,8 @@ from rich.text import Text
 
 from services import tracing
 from services.command import NO, UNUSABLE, dsn, fail
+from services.emulator.cohort.hazards import covered_by
+from services.emulator.cohort.plan import load as load_cohort
 from streams import replay, rulebook
 from streams.domain.alert import Priority
 from streams.domain.explanation import Explained, explain
@@ -37,6 +39,7 @@ from streams.replay import Difference, Told, differences, same_history
 from streams.settings import CoreSettings
 from streams.store import Store
 
+COHORT: Final = "standard"
 PUMPS_AT_ONCE: Final = 10
 PROCESSES: Final = 2
 PATIENT_YEAR: Final = timedelta(days=365.25)
@@ -439,7 +442,9 @@ def rules_trace(
     """Say which rules, examples and hazards of the cohort cover each hazard; 1 when one has no cover and no reason."""
     folder = rules or CoreSettings().rules
     try:
-        covers = tracing.trace(tracing.hazards(folder / rulebook.HAZARDS), _load(folder), {})
+        covers = tracing.trace(
+            tracing.hazards(folder / rulebook.HAZARDS), _load(folder), covered_by(load_cohort(COHORT))
+        )
     except tracing.HazardError as error:
         fail(str(error), UNUSABLE)
     if output is not None:
