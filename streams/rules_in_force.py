@@ -67,6 +67,11 @@ class RulesInForce:
             registry=registry,
         )  # fmt: skip
         self._info.labels(book.key).set(1)
+        self._outdated = Gauge(
+            "pumpwatch_rulebook_outdated",
+            "1 while the folder holds other rules than those in force, because they cannot be used.",
+            registry=registry,
+        )
         self._log = structlog.get_logger()
 
     @classmethod
@@ -107,6 +112,7 @@ class RulesInForce:
         return outcome
 
     def _taken(self, book: RuleBook | None, reasons: list[str]) -> Reload:
+        self._outdated.set(book is None)
         if book is None:
             self._log.error(
                 "rule book refused", reasons=reasons[:TOLD_REASONS], count=len(reasons), in_force=self.book.key

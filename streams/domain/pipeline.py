@@ -504,7 +504,9 @@ def _reconciled(
 ) -> tuple[tuple[AlertRecord, ...], tuple[AlertEvent, ...]]:
     hold_clearing = any(gap.holds for gap in world.arrivals.gaps)
     judged = [Judged(episode, _hash_of(episode.rule_id, rules)) for episode in told]
-    done = {(episode.rule_id, episode.start) for episode in settled}
+    # An episode that was forgotten as retracted may have been found again with the same start: then it goes on.
+    live = {(episode.rule_id, episode.start) for episode in told[len(settled) :]}
+    done = {(episode.rule_id, episode.start) for episode in settled} - live
     rows: list[tuple[AlertRecord, tuple[str, ...]]] = []
     events: list[AlertEvent] = []
     for record, truth in match(world.pump_id, world.ledger, judged):

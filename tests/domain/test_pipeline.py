@@ -392,3 +392,17 @@ def test_priorities_have_an_order() -> None:
     """IEC 60601-1-8: information, low, medium, high."""
     assert [priority.rank for priority in (Priority.INFO, Priority.LOW, Priority.MEDIUM, Priority.HIGH)] == [0, 1, 2, 3]
     assert isinstance(Pump().world, World)
+
+
+def test_an_alert_taken_back_and_found_true_again_goes_on_as_the_same_row() -> None:
+    """The declared MRI that explained the stall gives way to later interference: the stall is told once, not twice."""
+    pump = Pump()
+    pump.says(0, "PT0S", motor="stalled", boot_id=1)
+    pump.says(0, "PT1M", events=[{"type": "mri_start", "at": "PT0S"}, {"type": "stall_started"}], boot_id=2)
+    pump.waits("PT1H2M")
+    pump.waits("PT2H30M")
+    pump.says(1, "PT3H1M", emi={"level": "mri"}, boot_id=2)
+
+    later = pump.waits("PT3H30M")
+
+    assert [event.kind for event in later.events if event.alert.rule_id == "DLV-01"] == []

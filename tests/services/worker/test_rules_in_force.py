@@ -98,8 +98,10 @@ async def test_a_folder_that_cannot_be_used_changes_nothing(folder: Folder, text
 
     assert (refused, again, folder.rules.book) == (Reload.REFUSED, None, before)
     assert folder.count(Reload.REFUSED) == 1
+    assert sample(folder.registry, "pumpwatch_rulebook_outdated") == 1
     folder.write(RULE + "# mended\n")
     assert await folder.look() is Reload.APPLIED
+    assert sample(folder.registry, "pumpwatch_rulebook_outdated") == 0
 
 
 async def test_files_that_are_touched_and_say_the_same_are_no_news(folder: Folder) -> None:
