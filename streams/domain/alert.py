@@ -392,12 +392,13 @@ def with_parents(
     """Set each open alert's parent: of the open alerts its rule defers to, the highest priority, then the earliest.
 
     Of equals it is the one that its rule names first: never does it depend on the order in which alerts were published.
+    What waits for a person although its condition ended speaks for no alert whose condition holds.
     """
     rows = list(ledger)
     open_rows = [record for record, _ in rows if record.open and not record.retracted]
     placed = []
     for record, parents in rows:
-        candidates = [other for other in open_rows if other.rule_id in parents]
+        candidates = [other for other in open_rows if other.rule_id in parents and (other.active or not record.active)]
         ranks = [(-other.priority.rank, other.effective_from, parents.index(other.rule_id)) for other in candidates]
         best = candidates[ranks.index(min(ranks))] if candidates else None
         parent_id = best.alert_id if best and record.open else record.parent_id if not record.open else None
