@@ -402,6 +402,7 @@ def with_parents(
     Of two that defer to each other the one of lower priority is the child, at equal priority the one whose rule has the
     lower id (catalogue M.6 and M.26: RSV-03 under RSV-04). Of equals it is the one that its rule names first: never
     does it depend on the order in which alerts were published.
+    What waits for a person although its condition ended speaks for no alert whose condition holds.
     """
     rows = list(ledger)
     open_rows = [(record, parents) for record, parents in rows if record.open and not record.retracted]
@@ -410,7 +411,9 @@ def with_parents(
         candidates = [
             other
             for other, theirs in open_rows
-            if other.rule_id in parents and not (record.rule_id in theirs and _weight(record) > _weight(other))
+            if other.rule_id in parents
+            and (other.active or not record.active)
+            and not (record.rule_id in theirs and _weight(record) > _weight(other))
         ]
         ranks = [(-other.priority.rank, other.effective_from, parents.index(other.rule_id)) for other in candidates]
         best = candidates[ranks.index(min(ranks))] if candidates else None

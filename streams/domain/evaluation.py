@@ -216,7 +216,8 @@ class _Round:
         self.due |= self.fold.rules.followers[rule.id]
         if rule.freezes != "never" and newest is not None and newest.present and not (track and track.present):
             before = view.state
-            view.state = freeze(before, newest.start, view.therapy.interval, rule.freezes)
+            began_at = newest.recurred_at or newest.start
+            view.state = freeze(before, began_at, view.therapy.interval, rule.freezes)
             self.due |= changed_fields(self.fold.rules.masks, before, view.state)
 
 
