@@ -14,7 +14,7 @@ from services.emulator.physics import Build, Document, Pump
 from services.emulator.scenario import Act, ActKind, PumpPlan, Scenario, low_limit_ml, profile_of, pump_id
 
 REFILL_AHEAD_DAYS = 18
-"""A pump without a story is refilled this long before it would be low by its program: before anybody need book (RSV-03)."""
+"""A pump without a story is refilled this long before it would be low by its program, and nobody need book (RSV-03)."""
 IMPLANTED_DAYS = (200, 1_600)
 
 

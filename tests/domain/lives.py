@@ -39,6 +39,7 @@ PROFILES = st.sampled_from(
         {"drugs": [{"name": "morphine", "concentration_ug_per_ml": 10000}], "prescribed_ug_per_day": 1000},
         {"drugs": [{"name": "ziconotide", "concentration_ug_per_ml": 25}], "prescribed_ug_per_day": 5},
         {"family": "prometra"},
+        {"refill_booked_on": "2026-03-02", "last_fill_ml": 18.0},
         None,
     ]
 ).map(profiles_of)
@@ -71,13 +72,18 @@ def _events(draw: st.DrawFn, at: datetime) -> tuple[Event, ...]:
                     EventType.REFILL,
                     EventType.INTERROGATION,
                     EventType.SYMPTOM_REPORT,
+                    EventType.BOLUS,
+                    EventType.VALVE_RESET,
                 ]
             )
         )
         fields: dict[str, Any] = {}
         if kind is EventType.REFILL:
             injected = draw(st.sampled_from([1.0, 18.0]))
-            fields = {"aspirated_ml": 1.0, "injected_ml": injected}
+            aspirated = draw(st.sampled_from([1.0, 1.0, 16.5]))
+            fields = {"aspirated_ml": aspirated, "injected_ml": injected}
+        elif kind is EventType.BOLUS:
+            fields = {"outcome": "delivered", "volume_ml": 0.4}
         elif kind is EventType.INTERROGATION:
             fields = {"result": draw(st.sampled_from(list(InterrogationResult)))}
         moment = draw(st.sampled_from([None, at - timedelta(minutes=20), at - timedelta(minutes=100)]))
@@ -106,6 +112,7 @@ def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
                 reservoir_estimated_ml=draw(st.sampled_from([None, 12.0, 3.5, 1.9, 1.8, 0.3])),
                 reservoir_measured_ml=draw(st.sampled_from([None, None, 10.0, 0.4])),
                 flow_programmed_ml_per_day=draw(st.sampled_from([None, 0.2])),
+                volume_programmed_ml=draw(st.sampled_from([None, 3.0, 8.0])),
                 volume_delivered_ml=draw(st.sampled_from([None, 1.0, 2.0])),
                 emi=draw(st.sampled_from([None, None, None, Emi(level=EmiLevel.MRI), Emi(level=EmiLevel.NONE)])),
                 temperature_celsius=37.0,
