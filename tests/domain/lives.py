@@ -49,6 +49,7 @@ PROFILES = st.sampled_from(
         },
         {"drugs": [{"name": "ziconotide", "concentration_ug_per_ml": 25}], "prescribed_ug_per_day": 5},
         {"family": "prometra"},
+        {"refill_booked_on": "2026-03-02", "last_fill_ml": 18.0},
         None,
     ]
 ).map(profiles_of)
@@ -98,7 +99,8 @@ def _events(draw: st.DrawFn, at: datetime) -> tuple[Event, ...]:
         fields: dict[str, Any] = {}
         if kind is EventType.REFILL:
             injected = draw(st.sampled_from([1.0, 18.0]))
-            fields = {"aspirated_ml": 1.0, "injected_ml": injected}
+            aspirated = draw(st.sampled_from([1.0, 1.0, 16.5]))
+            fields = {"aspirated_ml": aspirated, "injected_ml": injected}
         elif kind is EventType.INTERROGATION:
             fields = {"result": draw(st.sampled_from([InterrogationResult.RUNNING, *InterrogationResult]))}
         elif kind is EventType.MRI_SCHEDULED:
@@ -108,7 +110,10 @@ def _events(draw: st.DrawFn, at: datetime) -> tuple[Event, ...]:
         elif kind is EventType.SYMPTOM_REPORT:
             fields = {"codes": (draw(st.sampled_from(list(Symptom))),)}
         elif kind is EventType.BOLUS:
-            fields = {"outcome": draw(st.sampled_from(["delivered", "denied"])), "volume_ml": 0.1}
+            fields = {
+                "outcome": draw(st.sampled_from(["delivered", "denied"])),
+                "volume_ml": draw(st.sampled_from([0.1, 0.4])),
+            }
         moment = draw(st.sampled_from([None, at - timedelta(minutes=20), at - timedelta(minutes=100)]))
         told.append(Event(type=kind, at=moment, **fields))
     return tuple(told)
@@ -143,7 +148,7 @@ def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
                 reservoir_measured_ml=draw(st.sampled_from([None, None, 10.0, 0.4])),
                 flow_programmed_ml_per_day=draw(st.sampled_from([None, 0.2, 0.2, 0.3])),
                 volume_delivered_ml=draw(st.sampled_from([None, 1.0, 2.0])),
-                volume_programmed_ml=draw(st.sampled_from([None, 1.0, 1.5, 2.0])),
+                volume_programmed_ml=draw(st.sampled_from([None, 1.0, 1.5, 3.0, 8.0])),
                 emi=draw(_EMI),
                 flow_valve=draw(st.sampled_from([None, None, *FlowValve])),
                 program_checksum=draw(st.sampled_from([None, "A", "A", "B"])),

@@ -32,12 +32,13 @@ def at_most(view: View, rule: Rule) -> Finding:
     """
     state, therapy = view.state, view.therapy
     track = view.open_track(rule.id)
-    if track is not None and track.present:
-        since: datetime | None = track.start
-        if _refilled(view, track.start, therapy.low_reservoir_ml + view.parameters(rule)["clear_margin_ml"]):
-            return Finding(Presence.ABSENT, ended_at=state.refilled_at)
-    else:
-        since = _low_since(view, view.parameters(rule)["consecutive_reports"])
+    low_since = _low_since(view, view.parameters(rule)["consecutive_reports"])
+    since = track.start if track is not None and track.present else low_since
+    enough_ml = therapy.low_reservoir_ml + view.parameters(rule)["clear_margin_ml"]
+    # Low levels after the refill are news, whatever was measured meanwhile.
+    again = low_since is not None and state.refilled_at is not None and low_since > state.refilled_at
+    if since is not None and not again and _refilled(view, since, enough_ml):
+        return Finding(Presence.ABSENT, ended_at=state.refilled_at)
     if since is None:
         return ABSENT if state.estimated or state.alarms_at else NOT_EVALUABLE
     empty_at = state.empty_at(therapy, view.at)
