@@ -1017,12 +1017,12 @@ def assign(cohort: Cohort, everyone: list[Patient]) -> dict[int, list[tuple[date
 
 def _free_day(taken: list[tuple[float, float]], kind: Kind, days: int, chance: Random) -> float | None:
     """A day, with its fraction, from which the kind has room; None when a dozen tries find none."""
-    first = min(kind.first_day, 0.6 * days)
     last = days - kind.days
     if kind.days > days / 2:
         # Too long to fit beside others anyway: it may be cut off by the end.
         last = max(last, days * 0.4)
-    if last <= first:
+    first = min(kind.first_day, 0.7 * last)
+    if last <= 0:
         return None
     for _ in range(12):
         day = chance.uniform(first, last)
