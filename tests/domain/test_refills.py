@@ -110,7 +110,7 @@ def test_dates_near_the_limit_are_the_catalogue_s() -> None:
 
 
 def test_boluses_taken_since_the_refill_bring_the_nominal_date_nearer() -> None:
-    """Dn counts what the patient took: 1.0 mL in two days is half a millilitre a day on top; Dw counts the allowance."""
+    """Dn counts what the patient took: 1.0 mL in two days is half a millilitre a day on top."""
     bolus = {"type": "bolus", "outcome": "delivered", "volume_ml": 1.0}
     reports = [
         refill("PT0H", 2.0, 10.0, motor="running", flow_programmed_ml_per_day=0.5),
