@@ -34,13 +34,13 @@ def at_most(view: View, rule: Rule) -> Finding:
     track = view.open_track(rule.id)
     low_since = _low_since(view, view.parameters(rule)["consecutive_reports"])
     since = track.start if track is not None and track.present else low_since
+    if since is None:
+        return ABSENT if state.estimated or state.alarms_at else NOT_EVALUABLE
     enough_ml = therapy.low_reservoir_ml + view.parameters(rule)["clear_margin_ml"]
     # Low levels after the refill are news, whatever was measured meanwhile.
     again = low_since is not None and state.refilled_at is not None and low_since > state.refilled_at
-    if since is not None and not again and _refilled(view, since, enough_ml):
+    if not again and _refilled(view, since, enough_ml):
         return Finding(Presence.ABSENT, ended_at=state.refilled_at)
-    if since is None:
-        return ABSENT if state.estimated or state.alarms_at else NOT_EVALUABLE
     empty_at = state.empty_at(therapy, view.at)
     steps: tuple[PriorityStep, ...] = (PriorityStep(Priority.MEDIUM, since),)
     wake_at = None
