@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -239,6 +240,18 @@ async def test_fingerprints_tell_what_is_stored(ground: Ground) -> None:
     assert await ground.store.fingerprints([]) == {}
 
 
+async def test_a_reading_keeps_whether_it_came_from_a_clinic(ground: Ground) -> None:
+    """By both ways of writing, so that its history can be judged again; analysts see what the pump said."""
+    clinic = replace(heard(seq=0), clinic=True)
+    many = [replace(heard(seq=seq), clinic=seq == MANY) for seq in range(1, MANY + 1)]
+
+    await ground.store.apply(ground.claim, Work(readings=[clinic, heard("P-2")]), NOON)
+    await ground.store.apply(None, Work(readings=many), NOON)
+
+    found = await ground.rows("SELECT pump_id, seq FROM reading WHERE clinic ORDER BY seq")
+    assert found == [{"pump_id": "P-1", "seq": 0}, {"pump_id": "P-1", "seq": MANY}]
+
+
 async def test_quarantine_keeps_a_report_once(ground: Ground) -> None:
     """A report in quarantine is no reading; another report under the same identity is kept beside it."""
     future, conflict = Quarantined(heard(seq=1), "future"), Quarantined(heard(seq=1), "conflict")
@@ -353,12 +366,12 @@ async def test_raising_again_takes_the_confirmation_away(ground: Ground) -> None
 
 async def test_a_worse_alert_needs_a_new_confirmation(ground: Ground) -> None:
     """A raise of priority voids what was confirmed before it: unknown delivery is HIGH at half the budget."""
-    for seq in (0, 60, 120):
-        await ground.hear(heard(seq=seq, motor=Motor.UNKNOWN))
+    for hour in range(3):
+        await ground.hear(heard(seq=hour, motor=Motor.UNKNOWN, event_time=NOON + minutes(60 * hour)))
     alert_id = await the_alert(ground)
     await ground.store.confirm(alert_id, "nora", NOON + minutes(121))
 
-    await ground.hear(heard(seq=240, motor=Motor.UNKNOWN))
+    await ground.hear(heard(seq=3, motor=Motor.UNKNOWN, event_time=NOON + minutes(240)))
 
     [alert] = await ground.rows("SELECT confirmed_by, priority, raised_at, opened_at FROM alert")
     assert (alert["confirmed_by"], alert["priority"]) == (None, "high")

@@ -18,10 +18,11 @@ EVENTS, CHANGES = "alert_event", "pump_profile_change"
 
 @pytest.fixture
 async def ground(database: Database) -> AsyncIterator[Ground]:
-    """Two pumps with three facts about their alerts each, and a profile that was corrected once."""
+    """Two pumps with three facts about their alerts each, and two profiles, one of which was corrected once."""
     async with ground_in(database.app, database.admin) as ground:
         await ground.know()
         await ground.know(risks=["child"])
+        await ground.know(pump_id="P-2")
         for pump_id in ("P-1", "P-2"):
             await ground.hear(heard(pump_id, seq=0, motor=Motor.STALLED))
             [row] = await ground.rows("SELECT alert_id FROM alert WHERE pump_id = $1", pump_id)
@@ -45,7 +46,7 @@ async def test_untouched_history_is_whole(ground: Ground) -> None:
     again = await audit.inspect(ground.owner)
 
     assert isinstance(first, Verified)
-    assert (first.chains, first.rows) == (3, 8)
+    assert (first.chains, first.rows) == (4, 9)
     assert first == again
     assert await audit.verify(ground.store.pool) is None
 
@@ -120,9 +121,9 @@ CASES = {
     "a profile put in behind the audit's back": (
         """
         INSERT INTO pump_profile
-        SELECT 'P-2', valid_from, site, profile, recorded_at, recorded_by FROM pump_profile
+        SELECT 'P-9', valid_from, site, profile, recorded_at, recorded_by FROM pump_profile WHERE pump_id = 'P-1'
         """,
-        *("profile/P-2", 1),
+        *("profile/P-9", 1),
     ),
 }
 """What is done, and the chain and position of the first row that does not fit; ``{P-1}`` is a place in P-1's chain."""

@@ -92,7 +92,7 @@ async def test_views_have_exactly_the_columns_of_the_contract(ground: Ground, da
 
 
 async def test_a_pump_without_profile_and_one_without_reports_are_both_seen(ground: Ground) -> None:
-    """Neither is ignored; versions of the future do not count yet."""
+    """Neither is ignored, and one asks for its profile; versions of the future do not count yet."""
     await ground.hear(heard("P-2"))
     await ground.know(pump_id="P-3")
     await ground.know(pump_id="P-3", valid_from="2999-01-01", reservoir_ml=40)
@@ -101,7 +101,7 @@ async def test_a_pump_without_profile_and_one_without_reports_are_both_seen(grou
 
     assert rows == [
         {"pump_id": "P-1", "reservoir_ml": 20, "motor": "stalled", "open_alerts": 1},
-        {"pump_id": "P-2", "reservoir_ml": None, "motor": "running", "open_alerts": 0},
+        {"pump_id": "P-2", "reservoir_ml": None, "motor": "running", "open_alerts": 1},
         {"pump_id": "P-3", "reservoir_ml": 20, "motor": None, "open_alerts": 0},
     ]
 

@@ -434,7 +434,7 @@ async def test_silence_is_told_once_whatever_restarts(feed: Feed, stack: Stack) 
         await feed.pool.execute("UPDATE service_heartbeat SET resumed_at = $1", long_ago)
         await feed.send(Received(report=old, received_at=hour_ago))
         await eventually(
-            lambda: feed.pool.fetchval("SELECT count(*) FROM alert_event WHERE kind = 'opened'"), what="the alert"
+            lambda: feed.pool.fetchval("SELECT count(*) FROM alert WHERE rule_id = 'COM-01'"), what="the alert"
         )
 
         first.kill()

@@ -79,7 +79,7 @@ class Edge:
         self.settings = Settings(**{"ingest_linger_ms": 0, **settings})
         self.publisher = publisher or MemoryPublisher()
         self.metrics = Metrics()
-        self.gateways = KnownGateways({token_hash(TOKEN): GATEWAY, token_hash("pwg_other"): "clinic-9"})
+        self.gateways = KnownGateways({token_hash(TOKEN): GATEWAY, token_hash("pwg_other"): "clinic-9"}, {"clinic-9"})
         self.batcher = Batcher(self.publisher, self.settings, self.metrics)
         edge = ReportsEdge(self.gateways, self.batcher, self._allowance(), self._limits(), self.metrics, lambda: NOON)
         transport = httpx.ASGITransport(edge.app(), raise_app_exceptions=False)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from services.ingest.allowance import Allowance, Buckets, Rate
-from tests.services.ingest.bad_inputs import JSON, LINES, TOKEN, report
+from tests.services.ingest.bad_inputs import GATEWAY, JSON, LINES, TOKEN, report
 from tests.services.ingest.edge import NOON, Edge, MemoryPublisher
 
 OLD = NOON - timedelta(minutes=15, seconds=1)
@@ -60,6 +60,16 @@ async def test_conflicting_duplicates_are_accepted() -> None:
     response = await edge.post([report(NOON), report(NOON, motor="stopped")])
 
     assert response.json() == {"accepted": 2, "rejected": []}
+
+
+@pytest.mark.parametrize(("token", "gateway", "clinic"), [(TOKEN, GATEWAY, False), ("pwg_other", "clinic-9", True)])
+async def test_reports_say_whether_they_came_from_a_clinic(token: str, gateway: str, clinic: bool) -> None:
+    """The token tells, never the report: a programming session from a clinic's gateway is an authorised one."""
+    edge = Edge()
+
+    await edge.post(report(NOON, gateway_id=gateway), authorization=f"Bearer {token}")
+
+    assert [one.clinic for record in edge.publisher.records for one in record.reports] == [clinic]
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from services.ingest.judging import Reason
+from services.ingest.kafka_edge import judge_record
 from services.ingest.metrics import Metrics
 from services.ingest.problems import Problem
 from services.ingest.settings import Settings
 from services.ingest.tokens import KnownGateways, Tokens
+from streams.domain.telemetry import Received
 from streams.gateways import token_hash
+from tests.services.ingest.bad_inputs import report
+from tests.services.ingest.edge import NOON
 
 
 class Table:
@@ -47,6 +53,36 @@ async def test_known_gateways_are_those_of_the_table(table: Table) -> None:
 
     assert before == "home-1"
     assert isinstance(known.speaking("Bearer pwg_one"), Problem)
+
+
+async def test_a_clinics_gateway_is_known_as_one_while_its_token_is_valid(table: Table) -> None:
+    """The kind comes with the token, and goes with it."""
+    known = KnownGateways()
+    tokens = Tokens(table, known, Metrics())  # type: ignore[arg-type]
+    table.rows.append({"token_hash": token_hash("pwg_two"), "gateway_id": "clinic-1", "kind": "clinic"})
+
+    await tokens.load()
+    before = known.in_clinic("clinic-1"), known.in_clinic("home-1"), known.in_clinic("elsewhere")
+    table.rows.pop()
+    await tokens.load()
+
+    assert before == (True, False, False)
+    assert not known.in_clinic("clinic-1")
+
+
+def test_a_record_of_a_clinics_gateway_is_a_clinics_report() -> None:
+    """On Kafka the report itself names its gateway, which is looked up among the known ones."""
+    known = KnownGateways(clinics={"clinic-1"})
+
+    def judged(gateway_id: str) -> Received | Reason:
+        document = json.dumps(report(NOON, gateway_id=gateway_id)).encode()
+        return judge_record(b"pump-1", document, NOON, known)
+
+    clinic, home = judged("clinic-1"), judged("home-1")
+
+    assert isinstance(clinic, Received)
+    assert isinstance(home, Received)
+    assert (clinic.clinic, home.clinic) == (True, False)
 
 
 async def test_without_postgresql_the_last_known_tokens_stay_valid(table: Table) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streams.domain.alert import Priority
 from streams.domain.rule import NOT_EVALUABLE, Finding, Rule, RuleBook, View
+from streams.domain.telemetry import Alarm, Motor, Received
 from streams.partition import INBOX_RECORDS, LogRange, Record, Stop
 from streams.store import StoredWorld
 from streams.topics import decode_batch, encode_batch, partition_of
-from tests.services.worker.bench import RULEBOOK, Bench, Ended, quick_settings, received, record
+from tests.services.worker.bench import NOON, RULEBOOK, Bench, Ended, quick_settings, received, record
 from tests.services.worker.memory import REFUSED_CHECKSUM, MemoryStore
 
 
@@ -350,6 +353,69 @@ async def test_another_report_under_the_same_identity_is_quarantined() -> None:
     assert bench.store.readings[("P-1", 1, 0)] == received(0)
     assert bench.count("pumpwatch_reports_total", disposition="duplicate") == 2
     assert bench.count("pumpwatch_reports_total", disposition="conflict") == 2
+
+
+async def test_a_conflict_is_told_in_the_transaction_that_puts_it_aside() -> None:
+    """Whether the pump has other news in the record or none, and not again when the record is delivered again."""
+    bench = Bench()
+    worker = await bench.start()
+    await worker.handle(record(0, received(0), received(0, "P-2")))
+    conflict, grave = received(0, reservoir_estimated_ml=3.0), received(0, "P-2", alarms=(Alarm.SAFE_STATE,))
+
+    await worker.handle(record(1, conflict))
+    first = list(bench.store.events)
+    await worker.handle(record(2, received(1, "P-2"), grave))
+    await worker.handle(record(2, received(1, "P-2"), grave))
+    open_alerts = [
+        (pump_id, one.rule_id, one.priority)
+        for pump_id, stored in sorted(bench.store.pumps.items())
+        for one in stored.world.ledger
+    ]
+
+    assert [kind for kind, _ in first] == ["opened"]
+    assert [kind for kind, _ in bench.store.events[1:]] == ["opened"]
+    assert open_alerts == [("P-1", "COM-02", Priority.MEDIUM), ("P-2", "COM-02", Priority.HIGH)]
+    assert (await bench.store.worlds(["P-2"]))["P-2"].revision == 2
+
+
+async def test_what_leaves_quarantine_becomes_a_reading_once() -> None:
+    """A clock three hours ahead: four reports wait for the fifth, and a restart in between forgets none of them."""
+    bench = Bench()
+    worker = await bench.start()
+    ahead = [
+        Received(report=replace(one.report, event_time=one.report.event_time + timedelta(hours=3)), received_at=at)
+        for one, at in ((received(15 * seq), received(15 * seq).received_at) for seq in range(5))
+    ]
+    ahead = [replace(one, report=replace(one.report, seq=seq)) for seq, one in enumerate(ahead)]
+
+    await worker.handle(record(0, *ahead[:3]))
+    worker = await bench.start()
+    await worker.handle(record(1, *ahead[3:]))
+    await worker.handle(record(2, ahead[0], replace(ahead[1], report=replace(ahead[1].report, motor=Motor.STALLED))))
+
+    assert [(one.reason, one.received.report.seq) for one in bench.store.quarantine] == [
+        *(("future", seq) for seq in range(4)),
+        ("conflict", 1),
+    ]
+    assert sorted(seq for _, _, seq in bench.store.readings) == [0, 1, 2, 3, 4]
+    assert bench.store.readings[("P-1", 1, 0)].report.event_time == ahead[0].report.event_time
+    assert bench.count("pumpwatch_reports_total", disposition="released") == 4
+    assert bench.count("pumpwatch_reports_total", disposition="applied") == 1
+
+
+async def test_a_conflict_with_a_quarantined_report_is_one_as_well() -> None:
+    """It is not among the readings, and still was the first under its identity."""
+    bench = Bench()
+    worker = await bench.start()
+    first = received(0, at=NOON + timedelta(hours=2))
+    first = replace(first, received_at=NOON, report=replace(first.report, gateway_time=NOON))
+    other = replace(first, report=replace(first.report, motor=Motor.STALLED))
+
+    await worker.handle(record(0, first))
+    await worker.handle(record(1, first, other))
+
+    assert [one.reason for one in bench.store.quarantine] == ["future", "conflict"]
+    assert bench.count("pumpwatch_reports_total", disposition="duplicate") == 1
 
 
 async def test_a_revoked_partition_leaves_nothing_in_memory() -> None:
