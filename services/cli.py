@@ -7,18 +7,15 @@ arguments or settings; 3 the database or Kafka does not answer, or refuses.
 from __future__ import annotations
 
 import asyncio
-import base64
 import getpass
 import json
-import os
-import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import asyncpg
 import msgspec
@@ -26,22 +23,22 @@ import typer
 from aiokafka.errors import KafkaError
 from pydantic import SecretStr, ValidationError
 
+from services import cohort_commands, rules_commands
+from services.command import UNREACHABLE, UNUSABLE, dsn, fail, running_stack
 from services.emulator.load import LoadPlan, generate, write_profiles
 from services.emulator.settings import Settings as EmulatorSettings
 from services.ingest.settings import Settings as IngestSettings
 from services.notify.settings import Settings as NotifySettings
-from services.standalone.folder import running
 from services.standalone.settings import Settings as StackSettings
 from services.web.settings import Settings as WebSettings
-from streams import audit, gateways, migrations, people, profiles, rehearsal, rulebook
+from streams import audit, care_records, gateways, migrations, people, profiles, rehearsal, rulebook
+from streams.domain.care import CareKind, CareRejected, care_document
 from streams.domain.escalation import Role
+from streams.domain.rule import RuleBook
 from streams.provision import UnsafeTopic, provision
 from streams.settings import PREFIX, CoreSettings
 from streams.worker_settings import Settings as WorkerSettings
 
-NO: Final = 1
-UNUSABLE: Final = 2
-UNREACHABLE: Final = 3
 REDACTED: Final = "(redacted)"
 SETTINGS: Final = (IngestSettings, WorkerSettings, NotifySettings, WebSettings, EmulatorSettings)
 
@@ -68,11 +65,15 @@ def _group(name: str, text: str) -> typer.Typer:
 
 gateways_app = _group("gateways", "Who may send reports.")
 pumps_app = _group("pumps", "What is known of pumps beside their telemetry.")
+sites_app = _group("sites", "Where pumps are.")
+care_app = _group("care", "What people know of pumps: plans, bookings, absences, reviews, sessions, settings.")
 people_app = _group("people", "Who is told of alerts and may sign in.")
 audit_app = _group("audit", "Whether the history was changed.")
 rules_app = _group("rules", "The alert rules.")
+rules_commands.register(rules_app)
 topics_app = _group("topics", "Kafka's topics.")
 config_app = _group("config", "The settings in force.")
+cohort_commands.register(_group("cohort", "Simulated patients that judge the rules."))
 
 
 def main() -> None:
@@ -85,12 +86,7 @@ def main() -> None:
             print(f"wrong setting {PREFIX}{field}: {entry['msg']}", file=sys.stderr)
         sys.exit(UNUSABLE)
     except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError, KafkaError) as error:
-        _fail(f"no answer, or a refusal: {type(error).__name__}: {error}", UNREACHABLE)
-
-
-def _fail(message: str, code: int = NO) -> NoReturn:
-    print(f"pumpwatch: {message}", file=sys.stderr)
-    raise SystemExit(code)
+        fail(f"no answer, or a refusal: {type(error).__name__}: {error}", UNREACHABLE)
 
 
 # What runs ---------------------------------------------------------------------------------------------------------
@@ -99,9 +95,9 @@ def _fail(message: str, code: int = NO) -> NoReturn:
 @app.command()
 def status(as_json: AsJson = False) -> None:
     """Show the addresses and secrets of the stack that `make run` started here; 1 when none runs."""
-    found = _running()
+    found = running_stack()
     if found is None:
-        _fail(f"no stack runs in {StackSettings().var.resolve()}; start one with `make run`")
+        fail(f"no stack runs in {StackSettings().var.resolve()}; start one with `make run`")
     if as_json:
         print(json.dumps(found, indent=2))
         return
@@ -112,29 +108,12 @@ def status(as_json: AsJson = False) -> None:
             print(f"{f'{name} {key}':14} {entry}")
 
 
-def _running() -> dict[str, Any] | None:
-    return running(StackSettings().var)
-
-
 # The database ------------------------------------------------------------------------------------------------------
-
-
-def _dsn() -> str:
-    """Where the application's role connects: by the environment, else of the stack that runs here."""
-    if f"{PREFIX}POSTGRES" in os.environ or f"{PREFIX}POSTGRES_FILE" in os.environ:
-        return CoreSettings().postgres.get_secret_value()
-    found = _running()
-    if found is None:
-        _fail(
-            "which database? set PUMPWATCH_POSTGRES or PUMPWATCH_POSTGRES_FILE, or start a stack with `make run`",
-            UNUSABLE,
-        )
-    return str(found["postgres"])
 
 
 @asynccontextmanager
 async def _database() -> AsyncIterator[asyncpg.Pool]:
-    async with asyncpg.create_pool(_dsn(), min_size=1, max_size=2, timeout=10, command_timeout=60) as pool:
+    async with asyncpg.create_pool(dsn(), min_size=1, max_size=2, timeout=10, command_timeout=60) as pool:
         yield pool
 
 
@@ -183,7 +162,7 @@ def gateways_add(gateway_id: str, kind: gateways.Kind = "home") -> None:
     try:
         print(_with_database(lambda pool: gateways.add(pool, gateway_id, kind)))
     except gateways.GatewayRefused as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 @gateways_app.command("list")
@@ -196,7 +175,7 @@ def gateways_list(as_json: AsJson = False) -> None:
 def gateways_revoke(gateway_id: str) -> None:
     """Refuse a gateway's reports from now on; 1 when it is unknown or already revoked."""
     if not _with_database(lambda pool: gateways.revoke(pool, gateway_id)):
-        _fail(f"there is no active gateway {gateway_id}")
+        fail(f"there is no active gateway {gateway_id}")
 
 
 # Pumps -------------------------------------------------------------------------------------------------------------
@@ -208,16 +187,25 @@ def pumps_import(
     actor: Annotated[str, typer.Option(help="Who answers for the change.")] = "operator",
 ) -> None:
     """Take in profiles; 1 when a line cannot be used, and then nothing is taken in."""
+    lines = _lines(file)
+    result = _with_database(lambda pool: profiles.import_profiles(pool, lines, actor, _now()))
+    _check_taken_in(file, result)
+    print(f"{result.added} added, {result.changed} changed, {result.unchanged} as they were")
+
+
+def _lines(file: Path) -> list[str]:
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        _fail(f"cannot read {file}: {error}", UNUSABLE)
-    result = _with_database(lambda pool: profiles.import_profiles(pool, text.splitlines(), actor, _now()))
+        fail(f"cannot read {file}: {error}", UNUSABLE)
+    return text.splitlines()
+
+
+def _check_taken_in(file: Path, result: profiles.Imported) -> None:
     for line in result.errors:
         print(f"{file}: {line}", file=sys.stderr)
     if result.errors:
-        _fail("nothing was taken in")
-    print(f"{result.added} added, {result.changed} changed, {result.unchanged} as they were")
+        fail("nothing was taken in")
 
 
 @pumps_app.command("list")
@@ -232,8 +220,117 @@ def pumps_show(pump_id: str, as_json: AsJson = False) -> None:
     """Show every version of a pump's profile; 1 when there is none."""
     found = _with_database(lambda pool: profiles.show(pool, pump_id))
     if not found:
-        _fail(f"there is no profile of pump {pump_id}")
+        fail(f"there is no profile of pump {pump_id}")
     _show(found, as_json, ("valid_from", "recorded_at", "recorded_by", "profile"))
+
+
+@sites_app.command("zone")
+def sites_zone(
+    site: str, zone: Annotated[str, typer.Argument(help="Name of the IANA data base, like Europe/Berlin.")]
+) -> None:
+    """Say in which time zone a site is; without that it is on UTC. Booked days and quiet hours follow it."""
+    try:
+        _with_database(lambda pool: profiles.set_time_zone(pool, site, zone, _now()))
+    except profiles.UnknownTimeZone as error:
+        fail(str(error), UNUSABLE)
+
+
+# Care records ------------------------------------------------------------------------------------------------------
+
+RFC_3339: Final = "RFC 3339 with an offset, like 2026-11-03T18:00:00+01:00"
+
+
+@care_app.command("add")
+def care_add(
+    kind: CareKind,
+    pump_id: Annotated[str, typer.Argument(metavar="PUMP")],
+    person: Annotated[str, typer.Option(help="The named person who knows it.")],
+    reason: Annotated[str, typer.Option(help="Why, in 3 to 500 characters; no names of patients.")],
+    valid_from: Annotated[
+        str | None, typer.Option("--from", help=f"Since when; now when left out. {RFC_3339}.")
+    ] = None,
+    valid_until: Annotated[
+        str | None, typer.Option("--until", help="Until when: of a stop_plan, an absence, a session, a setting.")
+    ] = None,
+    booked_on: Annotated[str | None, typer.Option(help="The day at the site, like 2026-11-03: of a booking.")] = None,
+    session_id: Annotated[str | None, typer.Option(help="As the programmer reports it: of a session.")] = None,
+    rule_id: Annotated[str | None, typer.Option("--rule", help="Of a review and a setting.")] = None,
+    parameter: Annotated[str | None, typer.Option(help="Of a setting.")] = None,
+    value: Annotated[float | None, typer.Option(help="Of a setting.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Enter what somebody knows of a pump; prints the record's id. 1 when a field cannot be used."""
+    given = {
+        "kind": kind,
+        "pump_id": pump_id,
+        "person": person,
+        "reason": reason,
+        "valid_from": valid_from,
+        "valid_until": valid_until,
+        "booked_on": booked_on,
+        "session_id": session_id,
+        "rule_id": rule_id,
+        "parameter": parameter,
+        "value": value,
+    }
+    document = {name: entry for name, entry in given.items() if entry is not None}
+    rules = _rules()
+    outcome = _with_database(lambda pool: care_records.add(pool, document, person, _now(), rules))
+    if isinstance(outcome, CareRejected):
+        fail(f"{outcome.pointer.lstrip('/') or 'record'}: {outcome.reason}")
+    print(json.dumps(care_document(outcome), indent=2) if as_json else outcome.care_id)
+
+
+def _rules() -> RuleBook:
+    try:
+        return rulebook.load(CoreSettings().rules)
+    except rulebook.RuleError as error:
+        fail(str(error), UNUSABLE)
+
+
+@care_app.command("list")
+def care_list(
+    pump_id: Annotated[str | None, typer.Argument(metavar="[PUMP]", help="Only of this pump.")] = None,
+    whole: Annotated[bool, typer.Option("--all", help="Also what has ended or was withdrawn.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what counts now or will count."""
+    still_at = None if whole else _now()
+    found = _with_database(lambda pool: care_records.list_all(pool, pump_id, still_at))
+    rows = [
+        {**care_document(entry.record), **{name: value for name, value in _plain(entry).items() if name != "record"}}
+        for entry in found
+    ]
+    columns = ("care_id", "pump_id", "kind", "valid_from", "valid_until", "booked_on", "rule_id", "parameter", "value")
+    _show(rows, as_json, (*columns, "person", *(("withdrawn_at",) if whole else ())))
+
+
+@care_app.command("withdraw")
+def care_withdraw(
+    care_id: Annotated[str, typer.Argument(metavar="ID")],
+    reason: Annotated[str, typer.Option(help="Why, in 3 to 500 characters.")],
+    person: Annotated[str, typer.Option(help="Who takes it back.")] = "operator",
+    as_json: AsJson = False,
+) -> None:
+    """Take a record back: from now on it counts no more; 1 when there is none, or it has ended."""
+    try:
+        record = _with_database(lambda pool: care_records.withdraw(pool, care_id, person, reason, _now()))
+    except care_records.WithdrawRefused as error:
+        fail(str(error))
+    if as_json:
+        print(json.dumps(care_document(record), indent=2))
+
+
+@care_app.command("import")
+def care_import(
+    file: Annotated[Path, typer.Argument(help="JSON Lines; - is stdin.")],
+    actor: Annotated[str, typer.Option(help="Who answers for the entry.")] = "operator",
+) -> None:
+    """Take in records; 1 when a line cannot be used, and then nothing is taken in."""
+    lines, rules = _lines(file), _rules()
+    result = _with_database(lambda pool: care_records.import_records(pool, lines, actor, _now(), rules))
+    _check_taken_in(file, result)
+    print(f"{result.added} added, {result.unchanged} as they were")
 
 
 # People ------------------------------------------------------------------------------------------------------------
@@ -252,7 +349,7 @@ def people_add(
     password_stdin: Annotated[bool, typer.Option(help="Read the password from stdin instead of asking.")] = False,
 ) -> None:
     """Add somebody who may sign in and, with a role, is told of alerts."""
-    secret = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}" if webhook else None
+    secret = people.new_webhook_secret() if webhook else None
     password = sys.stdin.readline().rstrip("\n") if password_stdin else getpass.getpass("Password: ")
     person = people.NewPerson(
         person_id=person_id,
@@ -266,7 +363,7 @@ def people_add(
     try:
         _with_database(lambda pool: people.add(pool, person, password))
     except people.PersonRefused as error:
-        _fail(str(error))
+        fail(str(error))
     if secret:
         print(secret)
 
@@ -282,7 +379,7 @@ def people_list(as_json: AsJson = False) -> None:
 def people_disable(person_id: str) -> None:
     """Take somebody's access and place on the ladders; 1 when nobody with access has this name."""
     if not _with_database(lambda pool: people.disable(pool, person_id, _now())):
-        _fail(f"nobody with access is called {person_id}")
+        fail(f"nobody with access is called {person_id}")
 
 
 # History, rules, topics, settings ----------------------------------------------------------------------------------
@@ -295,7 +392,7 @@ def audit_verify(as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps({"intact": isinstance(found, audit.Verified), **msgspec.to_builtins(found)}, indent=2))
     if isinstance(found, audit.Broken):
-        _fail(f"the history was changed: {found}")
+        fail(f"the history was changed: {found}")
     if not as_json:
         print(f"the history is intact: {found.rows} rows in {found.chains} chains; digest {found.digest}")
 
@@ -325,7 +422,7 @@ def rules_check(
         for problem in (*found.errors, *failed):
             print(problem, file=sys.stderr)
     if errors or failed:
-        _fail(f"{len(errors)} errors in rule files, {len(failed)} examples that do not hold")
+        fail(f"{len(errors)} errors in rule files, {len(failed)} examples that do not hold")
     if not as_json:
         print(f"{rules} rules, {told} examples")
 
@@ -354,7 +451,7 @@ def migrate() -> None:
     try:
         applied = asyncio.run(migrations.migrate(settings.admin_postgres.get_secret_value(), passwords))
     except migrations.MigrationRefused as error:
-        _fail(str(error))
+        fail(str(error))
     print("\n".join(applied) if applied else "nothing to do")
 
 
@@ -364,7 +461,7 @@ def topics_provision() -> None:
     try:
         made = asyncio.run(provision(CoreSettings()))
     except UnsafeTopic as error:
-        _fail(str(error))
+        fail(str(error))
     print("\n".join(made) if made else "nothing to do")
 
 
@@ -431,7 +528,7 @@ def _plan(name: str, **figures: Any) -> LoadPlan:
     try:
         return LoadPlan(url=url, gateway_id=gateway_id, token=token, name=name, **figures)
     except ValueError as error:
-        _fail(str(error), UNUSABLE)
+        fail(str(error), UNUSABLE)
 
 
 async def _emulate(plan: LoadPlan) -> dict[str, float]:
@@ -442,10 +539,10 @@ async def _emulate(plan: LoadPlan) -> dict[str, float]:
 
 
 def _ingest() -> tuple[str, str, SecretStr]:
-    settings, found = EmulatorSettings(), _running()
+    settings, found = EmulatorSettings(), running_stack()
     if settings.emulator_gateway_token.get_secret_value() or found is None:
         if not settings.emulator_gateway_token.get_secret_value():
-            _fail("as which gateway? set PUMPWATCH_EMULATOR_GATEWAY_TOKEN, or start a stack with `make run`", UNUSABLE)
+            fail("as which gateway? set PUMPWATCH_EMULATOR_GATEWAY_TOKEN, or start a stack with `make run`", UNUSABLE)
         return settings.emulator_ingest_url, settings.emulator_gateway_id, settings.emulator_gateway_token
     return found["ingest"], found["gateway_id"], SecretStr(found["gateway_token"])
 

@@ -38,6 +38,7 @@ _COLUMNS: Final = {
     "retracted": "bool",
     "parent_id": "uuid",
     "physician_by": "timestamptz",
+    "start_step": "smallint",
     "recurrences": "integer",
     "reason": "text",
     "message": "text",
@@ -53,7 +54,7 @@ UPDATE alert SET
     priority = new.priority::priority, active = new.active, latched = new.latched,
     effective_from = new.effective_from, effective_to = new.effective_to, found_late = new.found_late,
     retracted = new.retracted, parent_id = new.parent_id, physician_by = new.physician_by,
-    recurrences = new.recurrences, reason = new.reason, message = new.message,
+    start_step = new.start_step, recurrences = new.recurrences, reason = new.reason, message = new.message,
     raised_at = CASE WHEN new.raised THEN $1 ELSE alert.raised_at END,
     confirmed_by = CASE WHEN new.raised THEN NULL ELSE alert.confirmed_by END,
     confirmed_at = CASE WHEN new.raised THEN NULL ELSE alert.confirmed_at END,
@@ -67,25 +68,25 @@ RETURNING alert.alert_id
 _INSERT: Final = f"""
 INSERT INTO alert (
     alert_id, pump_id, site, rule_id, rule_hash, ladder, priority, active, latched, effective_from, effective_to,
-    found_late, retracted, parent_id, physician_by, recurrences, reason, message, opened_at, raised_at, cleared_at,
-    resolved_at)
+    found_late, retracted, parent_id, physician_by, start_step, recurrences, reason, message, opened_at, raised_at,
+    cleared_at, resolved_at)
 SELECT alert_id, pump_id, site, rule_id, rule_hash, ladder, priority::priority, active, latched, effective_from,
-    effective_to, found_late, retracted, parent_id, physician_by, recurrences, reason, message, $1::timestamptz, $1,
-    CASE WHEN active THEN NULL ELSE $1 END, CASE WHEN is_open THEN NULL ELSE $1 END
+    effective_to, found_late, retracted, parent_id, physician_by, start_step, recurrences, reason, message,
+    $1::timestamptz, $1, CASE WHEN active THEN NULL ELSE $1 END, CASE WHEN is_open THEN NULL ELSE $1 END
 FROM {_NEW}
 """  # noqa: S608 - made of constants
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One fact about one alert.
+    """One fact about one alert; ``pump_id`` None: an alert of the system itself.
 
     ``revision`` and ``place`` are the pump's revision that the fact belongs to and its place among that revision's
     facts: with them the same decision has the same id when it is written again, and two decisions never share one.
     """
 
     event: AlertEvent
-    pump_id: str
+    pump_id: str | None
     site: str | None
     received_at: datetime | None
     revision: int
@@ -153,6 +154,7 @@ def _row(alert: AlertRecord, fact: Fact, *, raised: bool) -> tuple[Any, ...]:
         alert.retracted,
         alert.parent_id,
         alert.physician_by,
+        alert.start_step,
         alert.recurrences,
         alert.reason,
         alert.message,

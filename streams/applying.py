@@ -17,7 +17,7 @@ from typing import Final, Protocol
 import asyncpg
 
 from streams.dead_letters import DeadLetter, DeadLetterLimit, DeadLetterReason, DeadLetters, Limits
-from streams.deciding import Decided, by_pump, conflicts, decide_pump, first_seen, identity, strays
+from streams.deciding import Decided, by_pump, decide_conflicts, decide_pump, first_seen, identity, strays
 from streams.domain.pipeline import Disposition
 from streams.domain.telemetry import Received
 from streams.metrics import Failure, Metrics
@@ -182,7 +182,7 @@ class Applier:
         for poison in decided.poisoned:
             letter = self._letter(run, poison.received, DeadLetterReason.UNDECIDABLE, poison.error)
             await self._divert(partition, letter)
-        await self._find_conflicts(decided)
+        await self._find_conflicts(partition, decided, now)
         claim = Claim(self._topic, partition.number, run[0].record.offset, next_offset)
         started = time.perf_counter()
         await self._store.apply(claim, Work(decided.readings, decided.quarantined, decided.changes), now)
@@ -214,15 +214,14 @@ class Applier:
             found.update(await self._store.worlds(missing))
         return found
 
-    async def _find_conflicts(self, decided: Decided) -> None:
+    async def _find_conflicts(self, partition: Partition, decided: Decided, now: datetime) -> None:
         if not decided.repeated:
             return
         known: dict[Identity, bytes] = first_seen(decided)
         asked = [key for received in decided.repeated if (key := identity(received)) not in known]
         if asked:
             known.update(await self._store.fingerprints(asked))
-        found = conflicts(decided.repeated, known)
-        decided.quarantined.extend(found)
+        decide_conflicts(decided, known, self._rules.book, now, partition.number)
 
     async def _isolate(
         self, partition: Partition, opened: Opened, reports: Sequence[Received], error: Exception
@@ -291,7 +290,8 @@ class Applier:
     def _count(self, decided: Decided) -> None:
         reports = self._metrics.reports
         counts = {
-            Disposition.APPLIED.value: len(decided.readings) - decided.late,
+            Disposition.APPLIED.value: len(decided.readings) - decided.late - decided.released,
+            "released": decided.released,
             Disposition.LATE.value: decided.late,
             "dead_letter": len(decided.poisoned),
         }

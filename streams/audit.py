@@ -71,7 +71,17 @@ _SOURCES: Final = (
             "recorded_by",
         ),
     ),
+    _Source(
+        "care_record",
+        (
+            *("chain_id", "chain_position", "entry_id", "care_id", "pump_id", "change", "record", "reason"),
+            *("recorded_at", "recorded_by"),
+        ),
+    ),
 )
+_CHAINS: Final = (("profile/", "pump_profile_change"), ("care/", "care_record"), ("", "alert_event"))
+"""How the ids of each table's chains begin."""
+_AS_TEXT: Final = frozenset({"detail", "profile", "record", "event_id", "alert_id"})
 
 
 async def verify(database: Connection | asyncpg.Pool[Any]) -> Broken | None:
@@ -111,9 +121,7 @@ async def _follow(
     connection: Connection, source: _Source, heads: dict[str, tuple[int, bytes]], ends: dict[str, tuple[int, bytes]]
 ) -> Broken | None:
     """Walk a table's chains; leaves in ``ends`` how far each one reaches."""
-    columns = ", ".join(
-        f"{name}::text" if name in ("detail", "profile", "event_id", "alert_id") else name for name in source.columns
-    )
+    columns = ", ".join(f"{name}::text" if name in _AS_TEXT else name for name in source.columns)
     query = f"SELECT {columns}, hash FROM {source.table} ORDER BY chain_id, chain_position"  # noqa: S608 - constants
     async for row in connection.cursor(query, prefetch=PREFETCH, timeout=STATEMENT_SECONDS):
         chain_id, position = row["chain_id"], row["chain_position"]
@@ -146,7 +154,7 @@ def _canonical(value: object) -> bytes:
 def _shortened(heads: dict[str, tuple[int, bytes]], ends: dict[str, tuple[int, bytes]]) -> Broken | None:
     for chain_id, (length, head) in sorted(heads.items()):
         reached, computed = ends.get(chain_id, (0, b""))
-        table = _SOURCES[1].table if chain_id.startswith("profile/") else _SOURCES[0].table
+        table = next(table for start, table in _CHAINS if chain_id.startswith(start))
         if reached < length:
             return Broken(table, chain_id, reached + 1, "the row is missing at the chain's end")
         if computed != head:

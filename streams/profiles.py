@@ -25,6 +25,7 @@ MAX_LINES: Final = 200_000
 STATEMENT_SECONDS: Final = 120.0
 
 Pool: TypeAlias = "asyncpg.Pool[Any]"
+Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
 _JSON: Final = msgspec.json.Encoder()
 _PROFILE: Final = msgspec.json.Decoder(PumpProfile)
 
@@ -86,19 +87,24 @@ async def import_profiles(pool: Pool, lines: Iterable[str], actor: str, now: dat
         return Imported(errors=tuple(errors[:MAX_ERRORS]))
     async with pool.acquire(timeout=STATEMENT_SECONDS) as connection, connection.transaction():
         rows = await connection.fetch(_IMPORT, *_columns(versions), now, actor, timeout=STATEMENT_SECONDS)
-        pumps = sorted({row["pump_id"] for row in rows})
-        # In the order in which workers lock them.
-        await connection.execute("SELECT FROM pump_state WHERE pump_id = ANY($1) ORDER BY pump_id FOR UPDATE", pumps)
-        await connection.execute(
-            """
-            UPDATE pump_state SET revision = revision + 1, next_wake_at = least(next_wake_at, $2)
-            WHERE pump_id = ANY($1)
-            """,
-            pumps,
-            now,
-        )
+        await reconsider(connection, {row["pump_id"] for row in rows}, now)
     added = sum(1 for row in rows if row["added"])
     return Imported(added, len(rows) - added, len(versions) - len(rows))
+
+
+async def reconsider(connection: Connection, pump_ids: Iterable[str], now: datetime) -> None:
+    """Have workers look at these pumps again at once; what they decided before this commits cannot be written after."""
+    pumps = sorted(pump_ids)
+    # In the order in which workers lock them.
+    await connection.execute("SELECT FROM pump_state WHERE pump_id = ANY($1) ORDER BY pump_id FOR UPDATE", pumps)
+    await connection.execute(
+        """
+        UPDATE pump_state SET revision = revision + 1, next_wake_at = least(next_wake_at, $2)
+        WHERE pump_id = ANY($1)
+        """,
+        pumps,
+        now,
+    )
 
 
 _IMPORT: Final = """
@@ -221,8 +227,10 @@ async def time_zones(pool: Pool) -> dict[str, ZoneInfo]:
     return {row["site"]: ZoneInfo(row["time_zone"]) for row in rows}
 
 
-async def set_time_zone(pool: Pool, site: str, zone: str) -> None:
-    """Say which time zone a site is in; counts for what is imported from now on.
+async def set_time_zone(pool: Pool, site: str, zone: str, now: datetime) -> None:
+    """Say which time zone a site is in; its pumps are looked at again, with what is booked on days of this zone.
+
+    What was imported with a date as ``valid_from`` stays at the moment that it then meant.
 
     Raises:
         UnknownTimeZone: If there is no such zone.
@@ -231,12 +239,23 @@ async def set_time_zone(pool: Pool, site: str, zone: str) -> None:
         ZoneInfo(zone)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:
         raise UnknownTimeZone(zone) from error
-    await pool.execute(
-        """
-        INSERT INTO site (site, time_zone) VALUES ($1, $2)
-        ON CONFLICT (site) DO UPDATE SET time_zone = excluded.time_zone
-        """,
-        site,
-        zone,
-        timeout=STATEMENT_SECONDS,
-    )
+    async with pool.acquire(timeout=STATEMENT_SECONDS) as connection, connection.transaction():
+        await connection.execute(
+            """
+            INSERT INTO site (site, time_zone) VALUES ($1, $2)
+            ON CONFLICT (site) DO UPDATE SET time_zone = excluded.time_zone
+            """,
+            site,
+            zone,
+            timeout=STATEMENT_SECONDS,
+        )
+        rows = await connection.fetch(
+            """
+            SELECT pump_id, pg_notify($2, pump_id)
+            FROM (SELECT DISTINCT pump_id FROM pump_profile WHERE site = $1) AS there
+            """,
+            site,
+            CHANNEL,
+            timeout=STATEMENT_SECONDS,
+        )
+        await reconsider(connection, [row["pump_id"] for row in rows], now)

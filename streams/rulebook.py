@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, WithJsonSchema
@@ -18,10 +19,14 @@ from pydantic_core import ErrorDetails
 from streams.domain.alert import Priority
 from streams.domain.conditions import CONDITIONS
 from streams.domain.profile import DrugName, Family
-from streams.domain.rule import Rule, RuleBook, Setting, Variant
+from streams.domain.rule import NOT_EVALUABLE, Finding, Named, Rule, RuleBook, Setting, Variant, View
+from streams.domain.system import SYSTEM_CONDITIONS, SystemBook
 from streams.domain.typed import Escalation, Modifiers, Node, TypedCondition, compiled
 from streams.domain.typed.condition import NO_MODIFIERS
 from streams.domain.typed.tree import DEEPEST, KINDS
+
+HAZARDS: Final = "hazards.yaml"
+"""Beside the rules' folders: what rules are for; see `services.tracing`."""
 
 
 class RuleError(ValueError):
@@ -59,7 +64,52 @@ class Example(BaseModel):
     reports: list[dict[str, Any]]
     resolve: list[str] = []
     until: str
+    hazards: list[Annotated[str, Field(pattern=r"^HZ-\d{2}$")]] = []
+    """Hazards of the rule that this example shows."""
     expect: list[Expectation]
+
+
+class SystemExpectation(BaseModel):
+    """One alert of the system that an example expects to open or clear; ``at`` is service time since its start."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    at: str
+    event: Literal["opened", "cleared"]
+    subject: str
+    priority: Priority | None = None
+
+
+class SystemExample(BaseModel):
+    """A test of a rule that watches the system itself: what is observed one after the other, and what must follow."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    hazards: list[Annotated[str, Field(pattern=r"^HZ-\d{2}$")]] = []
+    observations: list[dict[str, Any]]
+    expect: list[SystemExpectation]
+
+
+class SwitchExpectation(BaseModel):
+    """One turn of the dead man's switch; ``at`` is the watchdog's time since the example's start."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    at: str
+    event: Literal["opened", "escalated", "cleared"]
+
+
+class SwitchExample(BaseModel):
+    """A test of the dead man's switch: when synthetic alarms came through, and how it must turn."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    hazards: list[Annotated[str, Field(pattern=r"^HZ-\d{2}$")]] = []
+    passes: list[str]
+    until: str
+    expect: list[SwitchExpectation]
 
 
 class VariantEntry(BaseModel):
@@ -112,6 +162,7 @@ class RuleFile(BaseModel):
 
     id: Annotated[str, Field(pattern=r"^[A-Z]{3}-\d{2}$")]
     title: Annotated[str, Field(min_length=3, max_length=80)]
+    lives_in: Literal["worker", "notify", "watchdog"] = "worker"
     condition: Condition
     parameters: dict[str, int | float] = {}
     priority: Priority | None = None
@@ -122,14 +173,14 @@ class RuleFile(BaseModel):
     settings: dict[str, SettingEntry] = {}
     judged_by: Literal["event_time", "arrival", "both"] = "event_time"
     latching: Literal[False] | Priority = False
-    freezes: Literal["never", "delivery", "until_refill"] = "never"
+    freezes: Literal["never", "delivery", "until_refill", "until_interrogation"] = "never"
     child_of: list[str] = []
     ladder: Literal["H", "M", "L", "none"] | None = None
     message: str
     runbook: str = ""
     evidence: list[str]
     hazards: list[Annotated[str, Field(pattern=r"^HZ-\d{2}$")]] = []
-    examples: Annotated[list[Example], Field(min_length=3)]
+    examples: Annotated[list[Example] | list[SystemExample] | list[SwitchExample], Field(min_length=3)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,21 +191,30 @@ class Survey:
     errors: tuple[RuleError, ...]
 
 
-def load(path: Path) -> RuleBook:
+def load(path: Path, extra: Path | None = None) -> RuleBook:
     """Read every ``*.yaml`` in a folder of ``path`` into a rule book, parents before their children.
+
+    Args:
+        path: The folder with a folder for each family.
+        extra: One more rule file, which takes the place of the rule with its id.
 
     Raises:
         RuleError: On the first file that cannot be used: bad YAML, an unknown field or condition, a second use of an
             id, an unknown parent, or parents in a circle.
     """
-    found = survey(path)
+    found = survey(path, extra)
     if found.rules is None:
         raise found.errors[0]
     return found.rules
 
 
-def survey(path: Path) -> Survey:
-    """Read every ``*.yaml`` in a folder of ``path``, and find all that is wrong with any of them."""
+def survey(path: Path, extra: Path | None = None) -> Survey:
+    """Read every ``*.yaml`` in a folder of ``path``, and find all that is wrong with any of them.
+
+    Args:
+        path: The folder with a folder for each family.
+        extra: One more rule file, which takes the place of the rule with its id.
+    """
     rules: dict[str, Rule] = {}
     files: dict[str, Path] = {}
     errors: list[RuleError] = [
@@ -169,6 +229,11 @@ def survey(path: Path) -> Survey:
             errors.append(RuleError(file, 1, "id", f"{rule.id} is already used by {files[rule.id]}"))
             continue
         rules[rule.id], files[rule.id] = rule, file
+    if extra is not None:
+        rule, wrong = _examined(extra)
+        errors.extend(wrong)
+        if rule is not None:
+            rules[rule.id], files[rule.id] = rule, extra
     if not rules and not errors:
         errors.append(RuleError(path, 1, "", "no rule file found"))
     if not errors:
@@ -187,7 +252,11 @@ def survey(path: Path) -> Survey:
 def _astray(path: Path) -> list[Path]:
     """Files that look like rules and would not be read; what is hidden (a mounted volume's versions) is not meant."""
     found = (file for ending in ("yaml", "yml") for file in path.rglob(f"*.{ending}"))
-    shown = [file for file in found if not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    shown = [
+        file
+        for file in found
+        if file != path / HAZARDS and not any(part.startswith(".") for part in file.relative_to(path).parts)
+    ]
     return sorted(file for file in shown if file.suffix == ".yml" or len(file.relative_to(path).parts) != 2)
 
 
@@ -350,8 +419,9 @@ def _contradictions(content: RuleFile) -> Iterator[tuple[Place, str]]:
 
 
 def _about_named(content: RuleFile, name: str) -> Iterator[tuple[Place, str]]:
-    if name not in CONDITIONS:
-        yield ("condition",), f"unknown; expected a tree or one of {', '.join(sorted(CONDITIONS))}"
+    conditions = _CONDITIONS[content.lives_in]
+    if name not in conditions:
+        yield ("condition",), f"unknown; expected a tree or one of {', '.join(sorted(conditions))}"
     if "parameters" not in content.model_fields_set:
         yield ("parameters",), "field is required with a named condition; {} where it has none"
     for key in ("priority", "modifiers", "escalate", "clear"):
@@ -363,19 +433,25 @@ def _about_tree(content: RuleFile, tree: Node) -> Iterator[tuple[Place, str]]:
     for key in ("parameters", "variants", "settings"):
         if key in content.model_fields_set:
             yield (key,), "only with a named condition: the leaves of a tree hold their own numbers"
-    if content.judged_by != "event_time":
-        yield ("judged_by",), "expected event_time: a tree is judged by what pumps report"
+    for key, needed in (("lives_in", "worker"), ("judged_by", "event_time")):
+        if getattr(content, key) != needed:
+            yield (key,), f"expected {needed}: a tree is judged by what pumps report"
     if content.priority is None:
         yield ("priority",), "field is required with a tree of typed conditions"
     for index, entry in enumerate(content.escalate):
         if content.priority is not None and entry.priority.rank <= content.priority.rank:
             yield ("escalate", str(index), "priority"), f"expected a priority above {content.priority}"
-    trees = [("condition", tree), *(("escalate", entry.when) for entry in content.escalate)]
-    if content.clear is not None:
-        trees.append(("clear", content.clear))
-    for key, one in trees:
+    for key, one in _trees(content, tree):
         if one.depth > DEEPEST:
             yield (key,), f"expected at most {DEEPEST} nodes above each other"
+
+
+def _trees(content: RuleFile, tree: Node) -> Iterator[tuple[str, Node]]:
+    yield "condition", tree
+    for entry in content.escalate:
+        yield "escalate", entry.when
+    if content.clear is not None:
+        yield "clear", content.clear
 
 
 def _bad_message(rule: Rule) -> str | None:
@@ -387,6 +463,21 @@ def _bad_message(rule: Rule) -> str | None:
         if field is not None and field not in condition.names:
             return f"{{{field}}} is unknown; expected one of {', '.join(sorted(condition.names))}"
     return None
+
+
+_CONDITIONS: Final[Mapping[str, Iterable[str]]] = {
+    "worker": CONDITIONS,
+    "notify": SYSTEM_CONDITIONS,
+    "watchdog": ("system.no_pass_for",),
+}
+"""By where a rule lives, the conditions that are judged there."""
+
+
+def _not_judged_here(_: View, __: Rule) -> Finding:
+    return NOT_EVALUABLE
+
+
+_ELSEWHERE: Final = Named(_not_judged_here, reads=())
 
 
 def _rule(content: RuleFile, content_hash: str) -> Rule:
@@ -407,6 +498,7 @@ def _rule(content: RuleFile, content_hash: str) -> Rule:
         settings={name: Setting(entry.tighter, entry.loosest) for name, entry in content.settings.items()},
         hazards=tuple(content.hazards),
         runbook=content.runbook,
+        lives_in=content.lives_in,
         examples=tuple(example.model_dump() for example in content.examples),
     )
 
@@ -414,8 +506,13 @@ def _rule(content: RuleFile, content_hash: str) -> Rule:
 def _conditioned(content: RuleFile) -> dict[str, Any]:
     """What a rule takes from its condition."""
     if isinstance(content.condition, str):
-        named = CONDITIONS[content.condition]
-        return {"condition": named.judge, "reads": named.reads, "follows": named.follows}
+        named = CONDITIONS[content.condition] if content.lives_in == "worker" else _ELSEWHERE
+        return {
+            "condition": named.judge,
+            "condition_name": content.condition,
+            "reads": named.reads,
+            "follows": named.follows,
+        }
     condition = TypedCondition(
         compiled(content.condition, content.id, "condition"),
         content.priority or Priority.HIGH,
@@ -465,3 +562,9 @@ def examples(rules: RuleBook) -> Iterator[tuple[Rule, Mapping[str, Any]]]:
     for rule in rules:
         for example in rule.examples:
             yield rule, example
+
+
+def system_book(rules: RuleBook, now: datetime) -> SystemBook:
+    """The rules that live in notify, ready to judge from ``now`` on (service time, aware UTC)."""
+    here = [rule for rule in rules if rule.lives_in == "notify"]
+    return SystemBook([(rule, SYSTEM_CONDITIONS[rule.condition_name]) for rule in here], now)

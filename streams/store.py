@@ -18,11 +18,11 @@ import asyncpg
 import msgspec
 import structlog
 
-from streams import alert_history, readings
+from streams import alert_history, profile_histories, readings
 from streams.alert_history import Fact
 from streams.domain.alert import AlertEvent, AlertEventKind
 from streams.domain.pipeline import ResolveRefused, new_world, resolve
-from streams.domain.profile import ProfileHistory, PumpProfile
+from streams.domain.profile import ProfileHistory
 from streams.domain.rule import RuleBook
 from streams.domain.telemetry import Received
 from streams.domain.world import Snapshot, World, decode_world, encode_world, snapshot
@@ -78,7 +78,6 @@ _STATE_TYPES: Final = {
     "last_confirmed_delivery_at": "timestamptz",
     "predicted_empty_at": "timestamptz",
 }
-_PROFILE: Final = msgspec.json.Decoder(PumpProfile)
 _FENCED: Final = "PW001"
 _STALE: Final = "PW002"
 
@@ -216,7 +215,7 @@ class Store:
     # Pumps ------------------------------------------------------------------------------------------------------------
 
     async def worlds(self, pump_ids: Sequence[str]) -> dict[str, StoredWorld]:
-        """The pumps as they are stored, with their profiles; one that is not stored is new, at revision 0."""
+        """The pumps as they are stored, with what people know of them; one that is not stored is new, at revision 0."""
         async with self.pool.acquire(timeout=CONNECT_SECONDS) as connection:
             return await self._worlds(connection, pump_ids)
 
@@ -225,27 +224,9 @@ class Store:
         states = await connection.fetch(
             "SELECT pump_id, revision, next_wake_at, world FROM pump_state WHERE pump_id = ANY($1)", pump_ids
         )
-        versions: dict[str, list[PumpProfile]] = {}
-        for row in await connection.fetch(
-            "SELECT pump_id, profile::text FROM pump_profile WHERE pump_id = ANY($1)", pump_ids
-        ):
-            if (profile := self._profile(row["profile"])) is not None:
-                versions.setdefault(row["pump_id"], []).append(profile)
+        histories = await profile_histories.read(connection, pump_ids, self._unreadable)
         stored = {row["pump_id"]: row for row in states}
-        return {
-            pump_id: _stored_world(pump_id, stored.get(pump_id), ProfileHistory(tuple(versions.get(pump_id, ()))))
-            for pump_id in pump_ids
-        }
-
-    def _profile(self, document: str) -> PumpProfile | None:
-        try:
-            return _PROFILE.decode(document)
-        except msgspec.DecodeError:
-            # The pump is then judged by the strictest defaults, which beats stopping all pumps of its partition.
-            if document not in self._unreadable and len(self._unreadable) < 1_000:
-                self._unreadable.add(document)
-                structlog.get_logger().error("stored profile is unreadable")
-            return None
+        return {pump_id: _stored_world(pump_id, stored.get(pump_id), history) for pump_id, history in histories.items()}
 
     async def fingerprints(self, identities: Sequence[Identity]) -> dict[Identity, bytes]:
         """What was stored under these identities; those without a stored reading are left out."""
@@ -419,7 +400,7 @@ def _stored_world(pump_id: str, row: Mapping[str, Any] | None, profiles: Profile
         return StoredWorld(0, new_world(pump_id), profiles)
     world = decode_world(row["world"])
     if world.next_wake_at != row["next_wake_at"]:
-        # A changed profile asks for an earlier look without touching the world.
+        # A changed profile or care record asks for an earlier look without touching the world.
         world = msgspec.structs.replace(world, next_wake_at=row["next_wake_at"])
     return StoredWorld(row["revision"], world, profiles)
 
@@ -521,11 +502,11 @@ def _state_arrays(changes: Sequence[Change]) -> list[Sequence[Any]]:
 
 
 def _facts(changes: Sequence[Change], actor: str = alert_history.SYSTEM, note: str | None = None) -> list[Fact]:
-    """The changes' events; a person's decision is the person's as far as it closes an alert, and the rules' beyond."""
+    """The changes' events: what a person closed, by resolving it or by a care record, is that person's fact."""
     facts = []
     for change in changes:
         for place, event in enumerate(change.events):
-            mine = note is not None and event.kind is AlertEventKind.RESOLVED
+            by = event.detail.get("resolved_by") if event.kind is AlertEventKind.RESOLVED else None
             facts.append(
                 Fact(
                     event=event,
@@ -534,8 +515,8 @@ def _facts(changes: Sequence[Change], actor: str = alert_history.SYSTEM, note: s
                     received_at=change.received_at,
                     revision=change.revision + 1,
                     place=place,
-                    actor=actor if mine else alert_history.SYSTEM,
-                    note=note if mine else None,
+                    actor=str(by) if by else alert_history.SYSTEM,
+                    note=note if by and by == actor else None,
                 )
             )
     return facts

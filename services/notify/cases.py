@@ -42,10 +42,14 @@ _LOCK: Final = """
 
 _READ: Final = """
     SELECT a.alert_id, a.pump_id, a.site, a.ladder AS wanted, a.priority::text, a.active, a.latched, a.raised_at,
-           a.resolved_at IS NULL AS open, a.retracted, a.confirmed_at, a.confirmed_by, a.physician_by,
+           a.resolved_at IS NULL AS open, a.retracted, a.confirmed_at, a.confirmed_by, a.physician_by, a.start_step,
            parent.priority::text AS parent_priority,
            l.ladder, l.started_at, l.next_step, l.next_step_at, l.ended_at, l.ended_reason,
            step.last_at, step.failed, told.physician_at, p.profile, s.time_zone,
+           a.rule_id = 'COM-01' AND EXISTS (
+               SELECT FROM alert storm
+               WHERE storm.rule_id = 'SYS-01' AND storm.pump_id IS NULL AND storm.site IS NOT DISTINCT FROM a.site
+                     AND storm.resolved_at IS NULL AND NOT storm.retracted) AS grouped,
            clock_timestamp() AS now
     FROM alert a
     LEFT JOIN alert parent ON parent.alert_id = a.parent_id AND parent.resolved_at IS NULL AND NOT parent.retracted
@@ -99,7 +103,9 @@ def _case(row: asyncpg.Record) -> Case:
         # may be behind the clock that raised the alert.
         confirmed_at=max(row["confirmed_at"], row["raised_at"]) if row["confirmed_at"] else None,
         physician_by=row["physician_by"],
+        start_step=row["start_step"],
         parent_priority=Priority(row["parent_priority"]) if row["parent_priority"] else None,
+        grouped=row["grouped"],
         high_risk=therapy.high_risk,
         time_to_harm=time_to_harm(therapy),
         zone=ZoneInfo(row["time_zone"]) if row["time_zone"] else UTC,

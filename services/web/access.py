@@ -9,7 +9,7 @@ import asyncio
 import hmac
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -81,13 +81,17 @@ class Desk:
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One request, checked: by whom, when, and with which form or JSON fields."""
+    """One request, checked: by whom, when, and with which form or JSON fields.
+
+    ``fields`` are those that are text; ``document`` is the JSON object as it was sent.
+    """
 
     desk: Desk
     request: Request
     session: Session | None
     now: datetime
     fields: Mapping[str, str]
+    document: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def person(self) -> Session:
@@ -151,7 +155,7 @@ async def _checked(entry: Entry, request: Request) -> Response:
         if entry.access is Access.SIGNED_IN and session is None:
             return _sign_in_first(entry, request)
         if entry.method not in SAFE:
-            visit = Visit(desk, request, session, now, await _fields(request))
+            visit = Visit(desk, request, session, now, *await _said(request))
             if session is not None:
                 _check_token(visit, session)
         if session is not None and not by_itself(request):
@@ -210,20 +214,20 @@ def _check_token(visit: Visit, session: Session) -> None:
         raise Refused(403, "This form is from an earlier sign-in. Go back, load the page again and repeat it.")
 
 
-async def _fields(request: Request) -> Mapping[str, str]:
-    """The fields of a form or of a flat JSON object, as text."""
+async def _said(request: Request) -> tuple[Mapping[str, str], Mapping[str, Any]]:
+    """The fields of a form or of a JSON object that are text, and the whole JSON object."""
     body = await _body(request)
     kind = request.headers.get("content-type", "").split(";")[0].strip().lower()
     if not body:
-        return {}
+        return {}, {}
     try:
         if kind == "application/json":
             document = json.loads(body)
             if not isinstance(document, dict):
                 raise Refused(400, "Expected a JSON object.")
-            return {str(name): value for name, value in document.items() if isinstance(value, str)}
+            return {str(name): value for name, value in document.items() if isinstance(value, str)}, document
         if kind == "application/x-www-form-urlencoded":
-            return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=20))
+            return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=20)), {}
     except (ValueError, RecursionError) as error:
         raise Refused(400, "The request's fields cannot be read.") from error
     raise Refused(415, "Expected a form or JSON.")

@@ -9,11 +9,14 @@ from typing import Any
 import msgspec
 from starlette.responses import Response
 
-from services.web import actions, alerts, pumps
+from services.web import actions, alerts, care, pumps
 from services.web.access import Refused, Visit, problem
 from services.web.actions import Result
 from services.web.alerts import Alert, Fact
+from services.web.care import Item
 from services.web.pages import PLOTTED, PUMP_ID, RECENT, titles
+from streams.care_records import WithdrawRefused
+from streams.domain.care import CareRejected, care_document
 
 
 async def list_alerts(visit: Visit) -> Response:
@@ -39,13 +42,43 @@ async def one_alert(visit: Visit) -> Response:
 
 async def readings(visit: Visit) -> Response:
     """A pump's readings as columns, from ``since`` (RFC 3339; the last 24 hours without it; at most seven days)."""
-    pump_id = visit.request.path_params["pump_id"]
+    pump_id = await _pump_id(visit)
     pool = visit.desk.store.pool
-    if not PUMP_ID.fullmatch(pump_id) or await pumps.find(pool, pump_id) is None:
-        return problem(404, "there is no such pump")
     since = max(_since(visit), visit.now - pumps.LONGEST)
     found = await pumps.readings(pool, pump_id, since, visit.now)
     return _json(pumps.columns(pump_id, found, since, visit.now))
+
+
+async def list_care(visit: Visit) -> Response:
+    """What people know of a pump that counts now or later; with ``show=all`` also what counted once."""
+    known = await care.of_pump(visit, await _pump_id(visit))
+    whole = visit.request.query_params.get("show") == "all"
+    return _json({"care": [_item(item) for item in (known.items if whole else known.counting)]})
+
+
+async def add_care(visit: Visit) -> Response:
+    """Enter a record: a JSON object as `streams.domain.care.CareRecord`, whose person is who is signed in.
+
+    With a ``care_id`` and a ``valid_from`` of the program's own, sending it again changes nothing.
+    """
+    await _pump_id(visit)
+    outcome = await care.add(visit, {name: value for name, value in visit.document.items() if name != "csrf"})
+    if isinstance(outcome, CareRejected):
+        return problem(422, outcome.reason, pointer=outcome.pointer)
+    return _json(care_document(outcome), 201)
+
+
+async def withdraw_care(visit: Visit) -> Response:
+    """Take a record back with a ``reason``."""
+    found = await care.find(visit)
+    if found is None:
+        return problem(404, "there is no such care record")
+    outcome = await care.withdraw(visit, found.record.care_id)
+    if isinstance(outcome, WithdrawRefused):
+        if not found.can_be_withdrawn:
+            return problem(409, outcome.reason)
+        return problem(422, outcome.reason, pointer="/reason")
+    return _json(care_document(outcome))
 
 
 async def confirm(visit: Visit) -> Response:
@@ -79,6 +112,27 @@ def _result(visit: Visit, result: Result) -> Response:
     return _json({"outcome": result.outcome, "alert": _alert(result.alert, titles(visit)) if result.alert else None})
 
 
+async def _pump_id(visit: Visit) -> str:
+    """Of the pump that the address names."""
+    pump_id: str = visit.request.path_params["pump_id"]
+    if not PUMP_ID.fullmatch(pump_id) or await pumps.find(visit.desk.store.pool, pump_id) is None:
+        raise Refused(404, "there is no such pump")
+    return pump_id
+
+
+def _item(item: Item) -> dict[str, Any]:
+    entry = item.entry
+    return {
+        **care_document(entry.record),
+        "state": item.state,
+        "person_name": item.person,
+        "recorded_at": entry.recorded_at,
+        "recorded_by": entry.recorded_by,
+        "withdrawn_by": entry.withdrawn_by,
+        "withdrawal_reason": entry.withdrawal_reason,
+    }
+
+
 def _since(visit: Visit) -> datetime:
     text = visit.request.query_params.get("since")
     if text is None:
@@ -105,5 +159,5 @@ def _plain(value: Any) -> Any:
     return msgspec.to_builtins(value)
 
 
-def _json(value: Any) -> Response:
-    return Response(msgspec.json.encode(value), media_type="application/json")
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(msgspec.json.encode(value), status, media_type="application/json")

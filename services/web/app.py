@@ -28,6 +28,10 @@ ROUTES: Final = (
     Entry("/alerts/{reference}/confirm", pages.confirm, "POST"),
     Entry("/alerts/{reference}/resolve", pages.resolve, "POST"),
     Entry("/pumps/{pump_id}", pages.pump),
+    Entry("/pumps/{pump_id}/care", pages.pump_care),
+    Entry("/pumps/{pump_id}/care", pages.add_care, "POST"),
+    Entry("/care/{care_id}", pages.care_record),
+    Entry("/care/{care_id}/withdraw", pages.withdraw_care, "POST"),
     Entry("/sign-in", pages.sign_in_form, access=Access.ANYBODY),
     Entry("/sign-in", pages.sign_in, "POST", access=Access.ANYBODY),
     Entry("/sign-out", pages.sign_out, "POST"),
@@ -38,6 +42,9 @@ ROUTES: Final = (
     Entry("/api/alerts/{reference}/resolve", api.resolve, "POST", speech=Speech.JSON),
     Entry("/api/alerts/{reference}/seen", api.seen, "POST", speech=Speech.JSON),
     Entry("/api/pumps/{pump_id}/readings", api.readings, speech=Speech.JSON),
+    Entry("/api/pumps/{pump_id}/care", api.list_care, speech=Speech.JSON),
+    Entry("/api/pumps/{pump_id}/care", api.add_care, "POST", speech=Speech.JSON),
+    Entry("/api/care/{care_id}/withdraw", api.withdraw_care, "POST", speech=Speech.JSON),
     Entry("/api/session/active", api.active, "POST", speech=Speech.JSON),
 )
 

@@ -34,6 +34,7 @@ STATEMENT_SECONDS: Final = 5.0
 _FINGERPRINT: Final = """
     SELECT md5(concat_ws('|',
         (SELECT max(outbox_id) FROM outbox),
+        (SELECT max(entry_id) FROM care_record),
         (SELECT count(*) || ',' || coalesce(sum(revision), 0) FROM alert WHERE resolved_at IS NULL AND NOT retracted),
         (SELECT count(*) || ',' || coalesce(sum(next_step), 0) FROM ladder WHERE next_step_at IS NOT NULL),
         (SELECT count(*) || ',' || coalesce(max(greatest(queued_at, sent_at, delivered_at, seen_at))::text, '')

@@ -27,7 +27,7 @@ class Metrics:
         )
         self.actions = Counter(
             "pumpwatch_web_actions_total",
-            "Confirmations and resolutions, by outcome.",
+            "What people did: confirmed, resolved, entered or withdrew, by outcome.",
             ["action", "outcome"],
             registry=registry,
         )

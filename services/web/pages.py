@@ -9,12 +9,14 @@ from typing import Final
 from sse_starlette import EventSourceResponse
 from starlette.responses import RedirectResponse, Response
 
-from services.web import actions, alerts, pumps, sessions
+from services.web import actions, alerts, care, pumps, sessions
 from services.web.access import Refused, Visit, local_path
 from services.web.actions import Outcome, Result
 from services.web.alerts import Alert
-from services.web.words import duration
+from services.web.words import care_field, duration
 from streams import people
+from streams.care_records import WithdrawRefused
+from streams.domain.care import CareRejected
 
 RECENT: Final = timedelta(days=7)
 PLOTTED: Final = timedelta(hours=24)
@@ -65,15 +67,51 @@ async def pump(visit: Visit) -> Response:
     pool, pump_id = visit.desk.store.pool, visit.request.path_params["pump_id"]
     found = await pumps.find(pool, pump_id) if PUMP_ID.fullmatch(pump_id) else None
     if found is None:
-        return visit.page("message.html", status=404, title="No such pump", words="No pump with this id has reported.")
+        return _unknown_pump(visit)
     since = visit.now - PLOTTED
     return visit.page(
         "pump.html",
         pump=found,
+        care=await care.of_pump(visit, pump_id),
+        back=f"/pumps/{pump_id}",
         alerts=await alerts.of_pump(pool, pump_id),
         titles=titles(visit),
         table=await pumps.readings(pool, pump_id, since, visit.now, TABLE_ROWS),
     )
+
+
+async def pump_care(visit: Visit) -> Response:
+    """Everything that people know of a pump, with the forms that add to it."""
+    return await _care_page(visit)
+
+
+async def add_care(visit: Visit) -> Response:
+    """A form that adds to it; what was refused is shown with what the person had written."""
+    pump_id = visit.request.path_params["pump_id"]
+    if not PUMP_ID.fullmatch(pump_id) or await pumps.find(visit.desk.store.pool, pump_id) is None:
+        return _unknown_pump(visit)
+    outcome = await care.add_by_form(visit)
+    if isinstance(outcome, CareRejected):
+        words = f"It was not entered. {care_field(outcome.pointer)}: {outcome.reason}."
+        return await _care_page(visit, words=words, status=422)
+    return RedirectResponse(local_path(visit.fields.get("back") or f"/pumps/{pump_id}/care"), status_code=303)
+
+
+async def care_record(visit: Visit) -> Response:
+    """One record, and the form that takes it back."""
+    return await _care_record_page(visit)
+
+
+async def withdraw_care(visit: Visit) -> Response:
+    """The form that takes a record back."""
+    found = await care.find(visit)
+    if found is None:
+        return _unknown_care(visit)
+    outcome = await care.withdraw(visit, found.record.care_id)
+    if isinstance(outcome, WithdrawRefused):
+        words = f"It was not withdrawn: {outcome.reason}."
+        return await _care_record_page(visit, words=words, status=422 if found.can_be_withdrawn else 409)
+    return RedirectResponse(f"/pumps/{found.record.pump_id}/care", status_code=303)
 
 
 async def sign_in_form(visit: Visit) -> Response:
@@ -181,10 +219,47 @@ async def _alert_page(visit: Visit, found: Alert, *, words: str = "", status: in
         children=children,
         related=[other for other in related if other.alert_id not in apart],
         pump=known,
+        care=await care.of_pump(visit, found.pump_id) if found.pump_id and known else None,
+        back=f"/alerts/{found.number}",
         table=table,
         titles=titles(visit),
         given=visit.fields,
     )
+
+
+async def _care_page(visit: Visit, *, words: str = "", status: int = 200) -> Response:
+    pool, pump_id = visit.desk.store.pool, visit.request.path_params["pump_id"]
+    found = await pumps.find(pool, pump_id) if PUMP_ID.fullmatch(pump_id) else None
+    if found is None:
+        return _unknown_pump(visit)
+    return visit.page(
+        "care.html",
+        status=status,
+        pump=found,
+        care=await care.of_pump(visit, pump_id),
+        words_said=words,
+        back=local_path(visit.fields.get("back") or f"/pumps/{pump_id}/care"),
+        titles=titles(visit),
+        given=visit.fields,
+    )
+
+
+async def _care_record_page(visit: Visit, *, words: str = "", status: int = 200) -> Response:
+    found = await care.find(visit)
+    if found is None:
+        return _unknown_care(visit)
+    return visit.page(
+        "care_record.html", status=status, item=found, words_said=words, titles=titles(visit), given=visit.fields
+    )
+
+
+def _unknown_pump(visit: Visit) -> Response:
+    return visit.page("message.html", status=404, title="No such pump", words="No pump with this id has reported.")
+
+
+def _unknown_care(visit: Visit) -> Response:
+    words = "Nothing that people know of a pump has this id. It may be mistyped, or from another installation."
+    return visit.page("message.html", status=404, title="No such record", words=words)
 
 
 def _unknown(visit: Visit) -> Response:

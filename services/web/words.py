@@ -34,6 +34,7 @@ REASONS: Final = {
     "late_evidence": "evidence that arrived late shows it differently",
     "worsened": "it got worse",
     "recurred": "it came back",
+    "reminder_due": "it is time for a reminder",
     "parent_changed": "another alert now stands for it, or no longer does",
     "hold_ended": "it was confirmed long ago and still holds",
     "step_due": "the next step was due",
@@ -48,6 +49,7 @@ REASONS: Final = {
     "confirmed": "somebody has it",
     "child_of": "another alert stands for it",
     "steps_done": "everybody on the ladder was told",
+    "grouped_in_storm": "told as one incident of the whole site",
 }
 
 STATES: Final = {
@@ -104,6 +106,31 @@ RESOLUTIONS: Final = {
 
 TEXT_CHARACTERS: Final = 500
 
+CARE: Final = {
+    "stop_plan": "Planned stop",
+    "refill_booked": "Refill booked",
+    "replacement_booked": "Replacement booked",
+    "replaced": "Pump replaced",
+    "absence": "Patient away",
+    "review": "Review done",
+    "session": "Programming session",
+    "setting": "Own setting of a rule",
+}
+"""What kind of thing people know of a pump."""
+
+CARE_FIELDS: Final = {
+    "/valid_from": "Counts from",
+    "/valid_until": "Until",
+    "/booked_on": "Day",
+    "/reason": "Why",
+    "/rule_id": "Rule",
+    "/parameter": "Rule",
+    "/value": "Value",
+    "/session_id": "Session number",
+    "/kind": "What",
+}
+"""The fields of its forms."""
+
 
 def duration(span: timedelta) -> str:
     """A length of time as people say it: 45 s, 12 min, 3 h 5 min, 4 d 2 h. Negative counts as 0 s."""
@@ -129,6 +156,11 @@ def reason(code: str) -> str:
         return REASONS[code]
     first, separator, text = code.partition(": ")
     return f"{RESOLUTIONS[first]}{separator}{text}" if first in RESOLUTIONS else code
+
+
+def care_field(pointer: str) -> str:
+    """The form's field behind a path in the record."""
+    return CARE_FIELDS.get(pointer, pointer.strip("/") or "Record")
 
 
 def next_told(ladder: str, step: int) -> str:

@@ -33,6 +33,7 @@ class CareKind(StrEnum):
 
 _CLOSED: Final = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 _Text = Annotated[str, Field(min_length=1, max_length=64)]
+_Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,8 +47,8 @@ class CareRecord:
 
     __pydantic_config__ = _CLOSED
 
-    care_id: _Text
-    pump_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
+    care_id: _Id
+    pump_id: _Id
     kind: CareKind
     valid_from: datetime
     valid_until: datetime | None = None
@@ -102,7 +103,11 @@ _DOCUMENT: Final = TypeAdapter(CareRecord)
 def care_from(document: Mapping[str, Any]) -> CareRecord | CareRejected:
     """Read a care record from a JSON object; times are RFC 3339 with an offset, dates ISO 8601."""
     try:
-        record = _DOCUMENT.validate_json(msgspec.json.encode(dict(document)))
+        encoded = msgspec.json.encode(dict(document))
+    except (ValueError, OverflowError, TypeError, RecursionError):
+        return CareRejected("", "has a number or a text that JSON cannot carry")
+    try:
+        record = _DOCUMENT.validate_json(encoded)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         reason = {"unexpected_keyword_argument": "unknown field", "missing": "field is required"}

@@ -60,6 +60,7 @@ class Silence(StrEnum):
     NO_LADDER = "no_ladder"
     CONFIRMED = "confirmed"
     CHILD_OF = "child_of"
+    GROUPED = "grouped_in_storm"
     STEPS_DONE = "steps_done"
 
 
@@ -76,8 +77,10 @@ class Contact:
 class Case:
     """An alert as escalation sees it. All times are service time, aware UTC.
 
-    ``parent_priority`` is that of its parent while the parent is open. ``time_to_harm`` is the patient's non-delivery
-    budget; None means unknown, which counts as urgent.
+    ``parent_priority`` is that of its parent while the parent is open. ``grouped``: an open alert about a storm at the
+    site tells of this silence too (SYS-01). ``time_to_harm`` is the patient's non-delivery budget; None means unknown,
+    which counts as urgent. ``start_step`` is the ladder's step that is due as soon as the alert is raised, with every
+    one before it; 0 is how ladders begin anyway.
     """
 
     ladder: Ladder
@@ -89,7 +92,9 @@ class Case:
     retracted: bool = False
     confirmed_at: datetime | None = None
     physician_by: datetime | None = None
+    start_step: int = 0
     parent_priority: Priority | None = None
+    grouped: bool = False
     high_risk: bool = True
     time_to_harm: timedelta | None = None
     zone: tzinfo = UTC
@@ -254,6 +259,7 @@ def _silence(case: Case) -> Silence | None:
         (case.ladder is Ladder.NONE, Silence.NO_LADDER),
         (case.confirmed, Silence.CONFIRMED),
         (case.parent_priority is not None and case.parent_priority.rank >= case.priority.rank, Silence.CHILD_OF),
+        (case.grouped and case.priority is not Priority.HIGH, Silence.GROUPED),
     )
     return next((silence for holds, silence in reasons if holds), None)
 
@@ -332,7 +338,7 @@ def _start(case: Case, climb: Climb | None, policy: Policy, now: datetime) -> tu
 
 def _base(case: Case, started_at: datetime, policy: Policy) -> datetime:
     """When step 0 is due: at once, or in the morning for a MEDIUM that can wait."""
-    can_wait = case.time_to_harm is not None and case.time_to_harm >= policy.urgent_within
+    can_wait = case.start_step == 0 and case.time_to_harm is not None and case.time_to_harm >= policy.urgent_within
     soon = case.physician_by is not None and case.physician_by - started_at < policy.urgent_within
     if case.ladder is not Ladder.MEDIUM or policy.quiet is None or not can_wait or soon:
         return started_at
@@ -383,6 +389,8 @@ def _step_at(case: Case, climb: Climb, sent: Sent, policy: Policy, now: datetime
         return (sent.last_step_at or now - wait) + wait if repeats else None
     if sent.last_step_failed:
         return now
+    if climb.next_step <= case.start_step > 0:
+        return climb.started_at
     rung = rungs[climb.next_step]
     base = _base(case, climb.started_at, policy)
     return _working_days_after(base, rung.working_days, case.zone) + rung.after * policy.pace

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from streams.domain.alert import Episode, Priority, PriorityStep, Reason
-from streams.domain.care import LONGEST_LOOSENING, CareKind, CareRecord
+from streams.domain.care import LONGEST_LOOSENING, CareKind, CareRecord, CareRejected
 from streams.domain.memory import Memory, Operator
 from streams.domain.profile import Therapy
 from streams.domain.world import PumpState
@@ -35,6 +35,8 @@ class Finding(msgspec.Struct, frozen=True):
     (never after the moment judged) at which people are told again without a higher priority. ``closed_by`` names the
     person whose record ends even a latched alert (a refill, replacement or review that somebody entered; catalogue
     A.3); only with ``ABSENT``. ``start_step`` is the ladder's step that is due at once, with those before it.
+    ``resolvable_from`` says that the condition is a fact of the past, which cannot end by itself: from then on (event
+    time, inclusive) a person may resolve the alert although it latches and the condition holds.
     """
 
     presence: Presence
@@ -48,6 +50,7 @@ class Finding(msgspec.Struct, frozen=True):
     reminders: tuple[datetime, ...] = ()
     closed_by: str | None = None
     start_step: int = 0
+    resolvable_from: datetime | None = None
 
 
 ABSENT: Final = Finding(Presence.ABSENT)
@@ -60,7 +63,7 @@ class View(msgspec.Struct):
 
     ``heard_at`` is only set when silence may be judged: the service time of the last message, or of the moment from
     which the service could hear the pump again, whichever is later. ``at`` is then service time too. ``memory`` is what
-    the operators of typed conditions remember, by their keys.
+    the operators of typed conditions remember, by their keys. ``book`` holds all rules in force.
     """
 
     state: PumpState
@@ -69,6 +72,7 @@ class View(msgspec.Struct):
     at: datetime
     heard_at: datetime | None = None
     memory: Mapping[str, Memory] = NO_MEMORY
+    book: RuleBook | None = None
 
     def open_track(self, rule_id: str) -> Episode | None:
         """The rule's open episode, if any."""
@@ -103,7 +107,7 @@ MERGE_WINDOWS: Final = {
 }
 """A recurrence within this time of its end continues the same alert; inclusive (rules_catalogue.md A.3)."""
 
-Freeze = Literal["never", "delivery", "until_refill"]
+Freeze = Literal["never", "delivery", "until_refill", "until_interrogation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +141,15 @@ class Setting:
 
     def allows(self, value: float, default: float, record: CareRecord) -> bool:
         """Whether a patient's value may take the place of ``default``; a looser one needs its bound and its end."""
-        stricter = value >= default if self.tighter == "higher" else value <= default
-        if stricter:
+        if self.stricter(value, default):
             return True
-        within = value >= self.loosest if self.tighter == "higher" else value <= self.loosest
         ends_at = record.valid_until
-        return within and ends_at is not None and ends_at - record.valid_from <= LONGEST_LOOSENING
+        ends = ends_at is not None and ends_at - record.valid_from <= LONGEST_LOOSENING
+        return self.stricter(value, self.loosest) and ends
+
+    def stricter(self, value: float, than: float) -> bool:
+        """Whether a value is as strict as another, or stricter."""
+        return value >= than if self.tighter == "higher" else value <= than
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +195,7 @@ class Rule:
     evidence: tuple[str, ...]
     content_hash: str
     judged_by: Literal["event_time", "arrival", "both"]
+    condition_name: str = ""
     reads: tuple[str, ...] = ("*",)
     follows: tuple[str, ...] = ()
     operators: tuple[Operator, ...] = ()
@@ -216,16 +224,24 @@ class _Values(dict[str, str]):
 def parameters_in_force(rule: Rule, therapy: Therapy) -> Mapping[str, Any]:
     """A rule's parameters for one pump: the file's, then what fits its drug, family and risk, then the patient's own.
 
-    A setting that cannot be used (unknown, or looser than allowed) is left out: the stricter default stays.
+    A setting that cannot be used (unknown, or looser than allowed) is left out: the stricter default stays. Of several
+    for one parameter the last that can be used counts; each is measured against the default, never against another.
     """
+    defaults = default_parameters(rule, therapy)
+    parameters = dict(defaults)
+    for record in therapy.of_kind(CareKind.SETTING):
+        name = record.parameter
+        if record.rule_id == rule.id and name is not None and usable(rule, record, defaults.get(name)):
+            parameters[name] = record.value
+    return parameters
+
+
+def default_parameters(rule: Rule, therapy: Therapy) -> Mapping[str, Any]:
+    """A rule's parameters for one pump before anything was set for the patient."""
     parameters = dict(rule.parameters)
     for variant in rule.variants:
         if variant.fits(therapy):
             parameters |= variant.parameters
-    for record in therapy.of_kind(CareKind.SETTING):
-        name = record.parameter
-        if record.rule_id == rule.id and name is not None and usable(rule, record, parameters.get(name)):
-            parameters[name] = record.value
     return parameters
 
 
@@ -233,6 +249,31 @@ def usable(rule: Rule, record: CareRecord, default: Any) -> bool:
     """Whether a patient's setting names a parameter that may be set, and a value within its bounds."""
     setting = rule.settings.get(record.parameter or "")
     return setting is not None and record.value is not None and setting.allows(record.value, float(default), record)
+
+
+def setting_refused(rules: RuleBook, record: CareRecord, therapy: Therapy) -> CareRejected | None:
+    """Why a patient's setting could not be used; None where it can.
+
+    Args:
+        rules: The rules in force.
+        record: Of kind `CareKind.SETTING`.
+        therapy: The pump's at ``record.valid_from``: what the rule's default is depends on it.
+    """
+    rule, name, value = rules.get(record.rule_id or ""), record.parameter or "", record.value
+    if rule is None:
+        return CareRejected("/rule_id", f"there is no rule {record.rule_id}")
+    setting, default = rule.settings.get(name), default_parameters(rule, therapy).get(name)
+    if setting is None or default is None or value is None:
+        may = ", ".join(sorted(rule.settings)) or "nothing"
+        return CareRejected("/parameter", f"{rule.id} has no such parameter for one patient; {may} may be set")
+    if usable(rule, record, default):
+        return None
+    default = f"the default {float(default):g}"
+    if not setting.stricter(value, setting.loosest):
+        bound = "at least" if setting.tighter == "higher" else "at most"
+        return CareRejected("/value", f"less strict than allowed: must be {bound} {setting.loosest:g} ({default})")
+    longest = f"at most {LONGEST_LOOSENING.days} days after valid_from"
+    return CareRejected("/valid_until", f"a value less strict than {default} needs an end, {longest}")
 
 
 class RuleBook:
@@ -288,6 +329,13 @@ class RuleBook:
     def get(self, rule_id: str) -> Rule | None:
         """The rule, or None when it is no longer in the book."""
         return self._by_id.get(rule_id)
+
+    def accepts(self, record: CareRecord, therapy: Therapy) -> bool:
+        """Whether a patient's setting can be used with these rules; one that cannot leaves the default in force."""
+        rule, name = self._by_id.get(record.rule_id or ""), record.parameter
+        if rule is None or name is None or name not in rule.parameters:
+            return False
+        return usable(rule, record, default_parameters(rule, therapy)[name])
 
 
 def _mask(rules: tuple[Rule, ...], name: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from playwright.async_api import Page, expect
 
@@ -96,17 +96,56 @@ async def test_on_a_phone_nothing_is_cut_off_or_too_small_to_tap(screens: Screen
     await ward.runs("SN-4471.north:02", 1, site="A hospital with quite a long name, house in the north")
     await ward.stalls("SN-4471.north:02", seq=4)
     await ward.beat("notify", ago=timedelta(minutes=5))
+    await ward.knows(reason="x" * 300)
+    known = ("/pumps/P-1/care", "/care/care-1")
 
     for dark in (False, True):
         screen = await screens.open(PHONE, dark=dark)
         await screen.sign_in()
-        for path in ("/", "/?show=recent", "/alerts/1", "/pumps/SN-4471.north:02", "/nothing"):
+        for path in ("/", "/?show=recent", "/alerts/1", "/pumps/SN-4471.north:02", *known, "/nothing"):
             await screen.page.goto(screens.url + path)
-            if path.startswith(("/alerts", "/pumps")):
+            if path in ("/alerts/1", "/pumps/SN-4471.north:02"):
                 await expect(screen.page.locator("#plot[data-drawn]")).to_be_visible(timeout=PATIENCE_MS)
-                await screen.page.locator("summary").click()
+            for summary in await screen.page.locator("summary").all():
+                await summary.click()
             assert await screen.page.evaluate(WIDER) <= 0, path
             assert await screen.page.evaluate(SMALL) == [], path
+
+
+async def test_a_plan_is_entered_on_a_phone_and_taken_back(screens: Screens, ward: Ward) -> None:
+    """From the alert, where it is then shown on everybody's page, to its withdrawal with a reason."""
+    await ward.stalls()
+    nora, ben = await screens.open(PHONE), await screens.open()
+    await nora.sign_in(path="/alerts/1")
+    await ben.sign_in("ben", "/pumps/P-1")
+    page = nora.page
+
+    await page.get_by_text("Enter what you know").click()
+    await page.get_by_text("Planned stop, signed").click()
+    form = page.locator("form", has=page.locator("[value=stop_plan]"))
+    end = (datetime.now(UTC) + timedelta(hours=6)).strftime("%Y-%m-%dT%H:%M")
+    await form.get_by_label("Hard end").fill(end)
+    await form.get_by_label("Why").fill("explant, the ward covers")
+    await form.get_by_role("button", name="Enter").click()
+    await expect(page.locator("#care")).to_contain_text("Planned stop explant, the ward covers")
+    assert page.url.endswith("/alerts/1")
+    await expect(ben.page.locator("#care")).to_contain_text("the ward covers", timeout=PATIENCE_MS)
+
+    await page.locator("#care").get_by_role("link").click()
+    await page.get_by_label("Why").fill("no surgery today")
+    await page.get_by_role("button", name="Withdraw").click()
+    await expect(page.locator("#past")).to_contain_text("Planned stop explant, the ward covers withdrawn")
+    await expect(ben.page.locator("#care")).to_contain_text("Nothing is entered", timeout=PATIENCE_MS)
+
+    await page.get_by_text("Refill booked").click()
+    form = page.locator("form", has=page.locator("[value=refill_booked]"))
+    await form.get_by_label("Day").fill("2026-01-01")
+    await form.get_by_label("Why").fill("called")
+    await form.get_by_role("button", name="Enter").click()
+    await expect(page.get_by_role("alert").first).to_contain_text("It was not entered. Day: must be")
+    await expect(form.get_by_label("Why")).to_have_value("called")
+    await nora.live()
+    assert [words for words in [*nora.complaints, *ben.complaints] if "422" not in words] == []
 
 
 async def test_the_page_says_loudly_when_it_is_not_live(screens: Screens, page: Service, ward: Ward) -> None:
@@ -152,7 +191,7 @@ async def test_without_scripts_everything_still_works(screens: Screens, ward: Wa
     await page.locator("#password").fill("correct horse battery")
     await page.locator("button.main").click()
 
-    await page.locator("summary").click()
+    await page.locator(".readings summary").click()
     await expect(page.locator("#readings tbody tr")).not_to_have_count(0)
     await page.locator("button.main").click()
     await expect(page.locator("#head")).to_contain_text("Nora Night has it")

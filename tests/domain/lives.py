@@ -16,29 +16,40 @@ from streams.domain.profile import ProfileHistory
 from streams.domain.rule import RuleBook
 from streams.domain.telemetry import (
     Alarm,
+    Battery,
     Emi,
     EmiLevel,
     Event,
     EventType,
+    FlowValve,
     InterrogationResult,
     Motor,
     PumpId,
     Received,
     Report,
+    Symptom,
 )
 from streams.domain.world import World, decode_world, encode_world
 from streams.rehearsal import profiles_of
 
 START = datetime(2026, 3, 1, 8, tzinfo=UTC)
 PUMP = PumpId("P-1")
+CLINIC = "GW-CLINIC"
+"""The gateway whose programming sessions are authorised ones."""
 
 PROFILES = st.sampled_from(
     [
         {},
         {"risks": ["sci_t6_or_above"]},
-        {"drugs": [{"name": "morphine", "concentration_ug_per_ml": 10000}], "prescribed_ug_per_day": 1000},
+        {
+            "drugs": [{"name": "morphine", "concentration_ug_per_ml": 10000}],
+            "prescribed_ug_per_day": 1000,
+            "bolus_max_per_day": 1,
+            "bolus_lockout_minutes": 60,
+        },
         {"drugs": [{"name": "ziconotide", "concentration_ug_per_ml": 25}], "prescribed_ug_per_day": 5},
         {"family": "prometra"},
+        {"refill_booked_on": "2026-03-02", "last_fill_ml": 18.0},
         None,
     ]
 ).map(profiles_of)
@@ -54,6 +65,11 @@ _ALARMS = st.sampled_from(
         (Alarm.ELECTIVE_REPLACEMENT,),
     ]
 )
+_EMI = st.sampled_from(
+    [None, None, None, *(Emi(level=level) for level in EmiLevel), Emi(level=EmiLevel.STRONG, count=3)]
+)
+_CLOCKS = st.sampled_from([0, 0, 0, 0, 0, 4, 190, -3, -12, -90])
+"""How many minutes a pump's clock is ahead of the gateway's."""
 _MINUTES = st.sampled_from([1, 5, 15, 15, 15, 45, 60, 180, 420, 1500])
 
 
@@ -71,15 +87,33 @@ def _events(draw: st.DrawFn, at: datetime) -> tuple[Event, ...]:
                     EventType.REFILL,
                     EventType.INTERROGATION,
                     EventType.SYMPTOM_REPORT,
+                    EventType.MRI_SCHEDULED,
+                    EventType.VALVE_RESET,
+                    EventType.PROGRAMMING_SESSION,
+                    EventType.PROGRAM_CHANGE,
+                    EventType.BOLUS,
+                    EventType.PUMP_REPLACED,
                 ]
             )
         )
         fields: dict[str, Any] = {}
         if kind is EventType.REFILL:
             injected = draw(st.sampled_from([1.0, 18.0]))
-            fields = {"aspirated_ml": 1.0, "injected_ml": injected}
+            aspirated = draw(st.sampled_from([1.0, 1.0, 16.5]))
+            fields = {"aspirated_ml": aspirated, "injected_ml": injected}
         elif kind is EventType.INTERROGATION:
-            fields = {"result": draw(st.sampled_from(list(InterrogationResult)))}
+            fields = {"result": draw(st.sampled_from([InterrogationResult.RUNNING, *InterrogationResult]))}
+        elif kind is EventType.MRI_SCHEDULED:
+            fields = {"scheduled_for": at + timedelta(hours=draw(st.sampled_from([1, 26])))}
+        elif kind is EventType.PROGRAMMING_SESSION:
+            fields = {"session_id": "S", "phase": draw(st.sampled_from(["start", "end"]))}
+        elif kind is EventType.SYMPTOM_REPORT:
+            fields = {"codes": (draw(st.sampled_from(list(Symptom))),)}
+        elif kind is EventType.BOLUS:
+            fields = {
+                "outcome": draw(st.sampled_from(["delivered", "denied"])),
+                "volume_ml": draw(st.sampled_from([0.1, 0.4])),
+            }
         moment = draw(st.sampled_from([None, at - timedelta(minutes=20), at - timedelta(minutes=100)]))
         told.append(Event(type=kind, at=moment, **fields))
     return tuple(told)
@@ -87,10 +121,17 @@ def _events(draw: st.DrawFn, at: datetime) -> tuple[Event, ...]:
 
 @st.composite
 def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
-    """What a pump reported, in order of its boots and sequence numbers; its clock never runs backwards."""
+    """What a pump reported, in order of its boots and sequence numbers, to a gateway that got each report at once.
+
+    The pump's clock may be off, and be set once on the way.
+    """
     at, boot_id, seq = START, 1, 0
+    ahead, set_after = draw(_CLOCKS), draw(st.sampled_from([None, None, 4, 8]))
     told: list[Report] = []
-    for _ in range(draw(st.integers(2, max_size))):
+    for number in range(draw(st.integers(2, max_size))):
+        if number == set_after:
+            ahead = draw(_CLOCKS)
+        clock = at + timedelta(minutes=ahead)
         motor = draw(st.sampled_from([None, Motor.RUNNING, Motor.RUNNING, Motor.RUNNING, *Motor]))
         told.append(
             Report(
@@ -98,19 +139,22 @@ def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
                 pump_id=PUMP,
                 boot_id=boot_id,
                 seq=seq,
-                event_time=at,
-                gateway_id="GW-1",
+                event_time=clock,
+                gateway_id=draw(st.sampled_from(["GW-1", "GW-1", CLINIC])),
                 gateway_time=at,
                 motor=motor,
                 alarms=draw(_ALARMS),
                 reservoir_estimated_ml=draw(st.sampled_from([None, 12.0, 3.5, 1.9, 1.8, 0.3])),
                 reservoir_measured_ml=draw(st.sampled_from([None, None, 10.0, 0.4])),
-                flow_programmed_ml_per_day=draw(st.sampled_from([None, 0.2])),
+                flow_programmed_ml_per_day=draw(st.sampled_from([None, 0.2, 0.2, 0.3])),
                 volume_delivered_ml=draw(st.sampled_from([None, 1.0, 2.0])),
-                volume_programmed_ml=draw(st.sampled_from([None, 1.0, 1.5, 2.0])),
-                emi=draw(st.sampled_from([None, None, None, Emi(level=EmiLevel.MRI), Emi(level=EmiLevel.NONE)])),
-                temperature_celsius=draw(st.sampled_from([37.0, 37.0, 39.5])),
-                events=draw(_events(at)),
+                volume_programmed_ml=draw(st.sampled_from([None, 1.0, 1.5, 3.0, 8.0])),
+                emi=draw(_EMI),
+                flow_valve=draw(st.sampled_from([None, None, *FlowValve])),
+                program_checksum=draw(st.sampled_from([None, "A", "A", "B"])),
+                temperature_celsius=draw(st.sampled_from([37.0, 37.0, 39.2, 41.1])),
+                battery=draw(st.sampled_from([None, None, Battery(eri=True), Battery(eri=False, eos=False)])),
+                events=draw(_events(clock)),
             )
         )
         at += timedelta(minutes=draw(_MINUTES))
@@ -181,7 +225,8 @@ def arrive(
         if report is None:
             step = pipeline.tick(world, profiles, rules, at, deaf(at))
         else:
-            step = pipeline.step(world, Received(report=report, received_at=at), profiles, rules, at)
+            received = Received(report=report, received_at=at, clinic=report.gateway_id == CLINIC)
+            step = pipeline.step(world, received, profiles, rules, at)
         world = step.world
         published.extend(step.events)
     return Life(world, tuple(published))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, time, timedelta
+from itertools import product
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -147,8 +148,8 @@ def test_a_drill_climbs_the_same_steps_faster() -> None:
 
 def test_every_step_of_an_unconfirmed_high_alert_comes_by_the_time_that_the_audit_expects() -> None:
     """The audit's bound and the ladder are told apart in code and agree in fact, with and without failed steps."""
-    for broken in (set(), {Channel.EMAIL}, set(BOTH)):
-        notifier = Notifier(HIGH)
+    for start_step, broken in product((0, 2, 3), (set(), {Channel.EMAIL}, set(BOTH))):
+        notifier = Notifier(replace(HIGH, start_step=start_step))
         notifier.broken = broken
 
         notifier.run(NOON + minutes(180))
@@ -156,6 +157,54 @@ def test_every_step_of_an_unconfirmed_high_alert_comes_by_the_time_that_the_audi
         at = {step: queued_at for queued_at, step in reversed([(at, due.step) for at, due in notifier.queued])}
         late = [step for step in range(max(at)) if at[step + 1] > confirm_by(NOON, step, at[step], POLICY)]
         assert late == []
+
+
+def test_an_alert_may_begin_further_up_its_ladder() -> None:
+    """Everything up to the start step is due at once; what follows keeps its own time."""
+    notifier = Notifier(replace(HIGH, start_step=3))
+
+    notifier.run(NOON + minutes(65))
+
+    assert notifier.steps() == [*((minutes(0), step) for step in range(4)), (minutes(30), 4), (minutes(60), 5)]
+    assert {due.cause for at, due in notifier.queued if at < NOON + minutes(60)} == {Cause.STEP_DUE}
+    assert {due.person for at, due in notifier.queued if at == NOON} == {"ada", "ben", "cleo"}
+
+
+def test_an_alert_that_begins_further_up_does_not_wait_for_the_morning() -> None:
+    """Its rule says that people are needed now."""
+    case = replace(MEDIUM, raised_at=NOON + minutes(11 * 60), time_to_harm=timedelta(days=2))
+    waits, begins = Notifier(case), Notifier(replace(case, start_step=2))
+
+    waits.look(case.raised_at)
+    begins.look(case.raised_at)
+
+    assert (waits.told(), begins.told()) == (set(), {"ada", "ben"})
+
+
+def test_an_alert_whose_start_step_rises_catches_up_without_starting_anew() -> None:
+    """No step is told twice, and a start step beyond the ladder only means all of it."""
+    notifier = Notifier(HIGH)
+    notifier.look(NOON)
+    notifier.case = replace(HIGH, start_step=99)
+
+    notifier.look(NOON + minutes(1))
+    notifier.look(NOON + minutes(2))
+
+    assert notifier.steps() == [(minutes(0), 0), *((minutes(1), step) for step in range(1, 5))]
+
+
+def test_an_alert_raised_again_begins_at_its_start_step_again() -> None:
+    """A reminder tells everybody whom the opening told, although somebody had confirmed in between."""
+    notifier = Notifier(replace(HIGH, start_step=1))
+    notifier.look(NOON)
+    notifier.case = replace(notifier.case, confirmed_at=NOON + minutes(1))
+    notifier.look(NOON + minutes(1))
+    notifier.case = replace(notifier.case, raised_at=NOON + minutes(30), confirmed_at=None)
+
+    notifier.look(NOON + minutes(30))
+
+    again = [(due.step, due.person) for at, due in notifier.queued if at == NOON + minutes(30)]
+    assert again == [(0, "ada"), (1, "ada"), (1, "ada")]
 
 
 def test_a_medium_alert_climbs_to_the_high_ladder_for_a_high_risk_patient() -> None:
@@ -445,16 +494,19 @@ MOMENTS = st.lists(st.integers(min_value=0, max_value=4 * 3600), max_size=30).ma
 
 
 @settings(derandomize=True, deadline=None, max_examples=150)
-@given(moments=MOMENTS)
-def test_however_often_it_is_looked_at_every_step_fires_once_and_none_is_skipped(moments: list[int]) -> None:
+@given(moments=MOMENTS, start_step=st.integers(min_value=0, max_value=6))
+def test_however_often_it_is_looked_at_every_step_fires_once_and_none_is_skipped(
+    moments: list[int], start_step: int
+) -> None:
     """A notifier that was dead for any stretches of time fires the same first five steps."""
-    notifier = Notifier(HIGH)
+    case = replace(HIGH, start_step=start_step)
+    notifier = Notifier(case)
     for seconds in [*moments, 4 * 3600]:
         notifier.look(NOON + timedelta(seconds=seconds))
 
     first = [due for _, due in notifier.queued if due.step <= 4]
-    steady = Notifier(HIGH)
-    steady.run(NOON + minutes(30))
+    steady = Notifier(case)
+    steady.run(NOON + minutes(29 if start_step >= 4 else 30))
     assert first == [due for _, due in steady.queued]
     steps = [due.step for _, due in notifier.queued]
     assert steps == sorted(steps)

@@ -67,6 +67,7 @@ class Ground:
     owner: asyncpg.Connection[Any]
     offset: int = 0
     claim_partition: int = 0
+    rules: RuleBook = RULEBOOK
 
     @property
     def claim(self) -> Claim:
@@ -80,7 +81,7 @@ class Ground:
         decided = Decided()
         for pump_id, group in groups.items():
             at = now or group[-1].received_at
-            decide_pump(decided, worlds[pump_id], group, RULEBOOK, at, self.claim_partition)
+            decide_pump(decided, worlds[pump_id], group, self.rules, at, self.claim_partition)
         return Work(decided.readings, decided.quarantined, decided.changes)
 
     async def hear(self, *reports: Received, now: datetime | None = None) -> Work:

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
@@ -125,6 +126,85 @@ def test_a_pump_is_shown_with_every_version(with_database: Command) -> None:
     assert [(row["pump_id"], row["site"]) for row in listed] == [("p-1", "south")]
     assert [version["profile"]["site"] for version in shown] == ["north", "south"]
     assert with_database("pumps", "show", "nobody").code == 1
+
+
+PLAN = ("--person", "nora", "--reason", "explant, covered by the ward")
+
+
+def test_a_care_record_from_its_entry_to_its_withdrawal(with_database: Command) -> None:
+    """Its id is printed; a withdrawn one is shown only when asked for."""
+    with_database("pumps", "import", "-", stdin=json.dumps(PROFILE))
+
+    day = (datetime.now(UTC) + timedelta(days=30)).date().isoformat()
+    until = ("--until", "2999-01-01T18:00:00+01:00")
+    refused = with_database("care", "add", "stop_plan", "p-1", *PLAN, *until)
+    booked = with_database("care", "add", "refill_booked", "p-1", *PLAN, "--booked-on", day, "--json")
+    listed = json.loads(with_database("care", "list", "p-1", "--json").out)
+    other = json.loads(with_database("care", "list", "p-2", "--json").out)
+    care_id = listed[0]["care_id"]
+    gone = with_database("care", "withdraw", care_id, "--reason", "rebooked", "--person", "ben")
+    again = with_database("care", "withdraw", care_id, "--reason", "rebooked")
+    whole = json.loads(with_database("care", "list", "--all", "--json").out)
+
+    assert (refused.code, refused.err) == (1, "pumpwatch: valid_until: must be at most 1095 days ahead\n")
+    assert json.loads(booked.out)["care_id"] == care_id
+    assert [(row["kind"], row["booked_on"], row["recorded_by"]) for row in listed] == [("refill_booked", day, "nora")]
+    assert other == json.loads(with_database("care", "list", "--json").out) == []
+    assert (gone.code, again.code) == (0, 1)
+    assert again.err == f"pumpwatch: care record {care_id} was withdrawn already, by ben\n"
+    assert [(row["withdrawn_by"], row["withdrawal_reason"]) for row in whole] == [("ben", "rebooked")]
+    assert care_id in with_database("care", "list", "--all").out
+
+
+def test_a_care_record_that_cannot_be_used_names_its_field(with_database: Command) -> None:
+    """One line; a kind that there is not is a wrong argument."""
+    with_database("pumps", "import", "-", stdin=json.dumps(PROFILE))
+
+    said = [
+        with_database("care", "add", kind, "p-1", *PLAN, *more)
+        for kind, *more in (
+            ("absence",),
+            ("absence", "--until", "2031-01-07"),
+            ("setting", "--rule", "RSV-01", "--parameter", "nonsense", "--value", "1"),
+            ("party",),
+        )
+    ]
+
+    assert [one.code for one in said] == [1, 1, 1, 2]
+    assert said[0].err == "pumpwatch: valid_until: field is required for absence\n"
+    assert said[1].err.startswith("pumpwatch: valid_until: ")
+    assert said[2].err.startswith("pumpwatch: parameter: RSV-01 has no such parameter for one patient; ")
+
+
+def test_care_records_are_taken_in_whole_or_not_at_all(with_database: Command, tmp_path: Path) -> None:
+    """As profiles are."""
+    with_database("pumps", "import", "-", stdin=json.dumps(PROFILE))
+    good = {
+        "kind": "review",
+        "pump_id": "p-1",
+        "rule_id": "RSV-01",
+        "person": "nora",
+        "reason": "seen in clinic",
+        "valid_from": datetime.now(UTC).isoformat(),
+    }
+    file = tmp_path / "care.jsonl"
+    file.write_text(f"{json.dumps(good)}\n{json.dumps({**good, 'rule_id': 'RSV-99'})}\n")
+
+    refused = with_database("care", "import", str(file))
+    nothing = with_database("care", "list", "--all", "--json")
+    taken = with_database("care", "import", "-", stdin=json.dumps(good))
+    again = with_database("care", "import", "-", stdin=json.dumps(good))
+
+    assert (refused.code, json.loads(nothing.out)) == (1, [])
+    assert f"{file}: line 2 /rule_id: there is no rule RSV-99" in refused.err
+    assert (taken.out, again.out) == ("1 added, 0 as they were\n", "0 added, 1 as they were\n")
+
+
+def test_a_site_is_told_its_time_zone(with_database: Command) -> None:
+    """An unknown one is a wrong argument."""
+    done, wrong = (with_database("sites", "zone", "north", zone) for zone in ("Europe/Berlin", "Mars/Olympus"))
+
+    assert (done.code, wrong.code, "Mars/Olympus" in wrong.err) == (0, 2, True)
 
 
 def test_a_person_from_their_password_to_their_end(with_database: Command) -> None:

@@ -64,6 +64,44 @@ async def test_an_alert_that_cannot_be_planned_keeps_no_other_waiting(care: Care
     assert desk.count("pumpwatch_outbox_oldest_age_seconds") > 0
 
 
+async def test_an_alert_that_begins_further_up_its_ladder_tells_everybody_at_once(care: Care) -> None:
+    """The column carries what the rule says; a later fact moves it, and nobody is told twice."""
+    desk = Desk(care)
+    alert_id = await care.open(start_step=2)
+    await desk.work(2)
+    at_once = await care.states(alert_id)
+
+    await care.change(alert_id, AlertEventKind.AMENDED, start_step=3)
+    await desk.work(2)
+
+    sent = [(step, person, "email", "sent") for step, person in enumerate(("ada", "ada", "ben", "cleo"))]
+    assert (at_once, await care.states(alert_id)) == (sent[:3], sent)
+    await care.pool.execute("UPDATE alert SET raised_at = raised_at - interval '29 minutes'")
+    await desk.auditor.audit()
+    assert desk.count("pumpwatch_alerts_overdue") == 0
+
+
+async def test_a_reminder_of_a_rule_tells_people_again(care: Care) -> None:
+    """It is raised anew: the confirmation no longer counts, and the ladder begins at its start step again."""
+    desk = Desk(care)
+    alert_id = await care.open(Priority.LOW, start_step=1)
+    await desk.work()
+    await care.store.confirm(alert_id, "ada", now())
+    await desk.work()
+    before = await care.states(alert_id)
+
+    await care.change(alert_id, AlertEventKind.RE_RAISED, raises=True, reminders=1, reason="reminder_due")
+    await desk.work()
+
+    listed, told = (0, "", "worklist", "sent"), (1, "ada", "email", "sent")
+    also = (1, "", "worklist", "sent")
+    assert before == [listed, also, (1, "ada", "email", "confirmed")]
+    assert sorted(await care.states(alert_id)) == sorted([*before, listed, also, told])
+    row = await care.pool.fetchrow("SELECT opened_at, raised_at, confirmed_at FROM alert WHERE alert_id = $1", alert_id)
+    assert row is not None
+    assert (row["raised_at"] > row["opened_at"], row["confirmed_at"]) == (True, None)
+
+
 async def test_a_child_is_told_of_when_its_parent_closes(care: Care) -> None:
     """While the parent is open it speaks for both; afterwards the child has a ladder of its own."""
     desk = Desk(care)

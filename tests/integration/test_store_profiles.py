@@ -93,7 +93,7 @@ async def test_errors_and_lines_have_limits(ground: Ground, monkeypatch: pytest.
 
 async def test_a_date_means_midnight_at_the_site(ground: Ground) -> None:
     """Sites have a time zone; those that were not told are on UTC."""
-    await profiles.set_time_zone(ground.store.pool, "north", "Europe/Berlin")
+    await profiles.set_time_zone(ground.store.pool, "north", "Europe/Berlin", NOON)
     await imported(ground, line(valid_from="2026-07-01"), line(pump_id="P-2", site="south", valid_from="2026-07-01"))
 
     [north], [south] = [await profiles.show(ground.store.pool, pump_id) for pump_id in ("P-1", "P-2")]
@@ -105,7 +105,7 @@ async def test_a_date_means_midnight_at_the_site(ground: Ground) -> None:
 async def test_an_unknown_time_zone_is_refused(ground: Ground) -> None:
     """With its name in the message."""
     with pytest.raises(profiles.UnknownTimeZone, match="Mars/Olympus"):
-        await profiles.set_time_zone(ground.store.pool, "north", "Mars/Olympus")
+        await profiles.set_time_zone(ground.store.pool, "north", "Mars/Olympus", NOON)
 
     assert await profiles.time_zones(ground.store.pool) == {}
 
@@ -186,9 +186,9 @@ async def test_a_gateways_token_works_until_it_is_revoked(ground: Ground) -> Non
 
     assert token.startswith("pwg_")
     assert len(token) >= 47
-    assert active == {gateways.token_hash(token): "G-1"}
+    assert active == gateways.Active({gateways.token_hash(token): "G-1"}, frozenset())
     assert revoked == (True, False, False)
-    assert await gateways.load_active(pool) == {}
+    assert await gateways.load_active(pool) == gateways.Active({}, frozenset())
     [listed] = await gateways.list_all(pool)
     assert listed.revoked_at is not None
     assert [await asyncio.wait_for(told.get(), 5) for _ in range(2)] == [gateways.CHANNEL] * 2
@@ -204,7 +204,7 @@ async def test_a_new_token_replaces_the_old_one(ground: Ground) -> None:
     new = await gateways.add(pool, "G-1", "clinic")
 
     assert old != new
-    assert await gateways.load_active(pool) == {gateways.token_hash(new): "G-1"}
+    assert await gateways.load_active(pool) == gateways.Active({gateways.token_hash(new): "G-1"}, frozenset({"G-1"}))
 
 
 async def test_an_id_that_no_report_can_carry_is_refused(ground: Ground) -> None:

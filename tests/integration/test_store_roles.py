@@ -29,6 +29,11 @@ VIEWS = {
         *("alert_id", "step", "channel", "person", "state", "repeat", "reason", "queued_at", "sent_at"),
         *("delivered_at", "seen_at", "confirmed_at"),
     ),
+    "v_care_record": (
+        *("care_id", "pump_id", "kind", "valid_from", "valid_until", "person", "reason", "booked_on", "session_id"),
+        *("rule_id", "parameter", "value", "recorded_at", "recorded_by", "withdrawn_at", "withdrawn_by"),
+        "withdrawal_reason",
+    ),
     "v_pump": (
         *("pump_id", "site", "valid_from", "family", "reservoir_ml", "drugs", "prescribed_ug_per_day", "risks"),
         *("expected_interval_seconds", "implanted_on", "titration_until", "refill_booked_on"),
@@ -83,7 +88,7 @@ async def test_views_have_exactly_the_columns_of_the_contract(ground: Ground, da
         await reader.close()
 
     assert columns == VIEWS
-    assert filled == VIEWS.keys() - {"v_notification"}
+    assert filled == VIEWS.keys() - {"v_notification", "v_care_record"}
 
 
 async def test_a_pump_without_profile_and_one_without_reports_are_both_seen(ground: Ground) -> None:
@@ -131,6 +136,9 @@ APPLICATION_MAY_NOT = (
     "ALTER TABLE alert_event DISABLE TRIGGER ALL",
     "UPDATE pump_profile_change SET recorded_by = 'nobody'",
     "DELETE FROM pump_profile_change",
+    "UPDATE care_record SET recorded_by = 'nobody'",
+    "DELETE FROM care_record",
+    "TRUNCATE care_record",
     "UPDATE audit_chain SET length = 0",
     "INSERT INTO audit_chain VALUES ('P-9', 0, '')",
     "DELETE FROM reading",

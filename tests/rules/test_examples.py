@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streams.domain.rule import Rule
-from streams.rehearsal import outcome
+from streams.rehearsal import try_example
 from streams.rulebook import examples, load
 
 RULES = load(Path(__file__).parents[2] / "alert_rules")
@@ -21,6 +21,6 @@ RULES = load(Path(__file__).parents[2] / "alert_rules")
 )
 def test_rule_example(rule: Rule, example: Mapping[str, Any]) -> None:
     """The rule does what its file says it does."""
-    got, expected = outcome(rule, example, RULES)
+    trial = try_example(rule, example, RULES)
 
-    assert got == expected
+    assert trial.got == trial.expected, trial.diff()

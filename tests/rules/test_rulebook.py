@@ -64,7 +64,11 @@ def test_a_tree_is_a_rule(tmp_path: Path) -> None:
             "5: condition.all.0.threshold.atleast: unknown key; expected one of at_least",
         ),
         ("- alarm", "- alarms", "6: condition.all.1.alarms: unknown key; expected one of all, any, not, named"),
-        ("priority: low", "priority: low\nurgency: 1", "8: urgency: unknown key; expected one of id, title, condition"),
+        (
+            "priority: low",
+            "priority: low\nurgency: 1",
+            "8: urgency: unknown key; expected one of id, title, lives_in, condition",
+        ),
         ("priority: low", "priority: low\npriority: high", "8: priority: the same key again"),
         ("priority: low\n", "", "1: priority: field is required with a tree"),
         ("priority: low", "priority: urgent", "7: priority: Input should be 'info', 'low', 'medium' or 'high'"),
@@ -123,7 +127,7 @@ def test_an_example_that_does_not_hold_says_what_happened(tmp_path: Path) -> Non
 
     said = [str(failure) for failure in failures(rules)]
 
-    assert said == ["SIT-01: example 'one': expected at PT0M, event opened, got nothing more"] * 3
+    assert said == ["SIT-01: example 'one': expected at PT0S  opened, got nothing more"] * 3
 
 
 def test_an_example_that_cannot_be_run_says_why(tmp_path: Path) -> None:

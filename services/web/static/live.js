@@ -58,8 +58,8 @@
     try {
       while (shown < wanted) {
         const target = wanted, address = new URL(location.href);
-        // A page that shows the answer to a form is fetched from the alert's own address.
-        address.pathname = address.pathname.replace(/\/(confirm|resolve)$/, "");
+        // A page that shows the answer to a form is fetched from its own address.
+        address.pathname = address.pathname.replace(/\/(confirm|resolve|withdraw)$/, "");
         address.searchParams.set("auto", "1");
         address.hash = "";
         const answer = await fetch(address, { signal: AbortSignal.timeout(FETCH_LIMIT), redirect: "manual" });

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from streams.domain.alert import Priority, PriorityStep, Reason
-from streams.domain.conditions.mri import declared_end, hard_end, withholds_stall
+from streams.domain.conditions.mri import declared_end, explained, hard_end, parents_of_this_mri, withholds_stall
 from streams.domain.profile import WithdrawalClass
 from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Named, Presence, Rule, View
 from streams.domain.telemetry import Motor
@@ -22,15 +22,15 @@ def motor_stalled(view: View, rule: Rule) -> Finding:
     told whatever was acknowledged. Source: rules_catalogue.md DLV-01, M.8.
     """
     state, therapy = view.state, view.therapy
-    since = state.stalled_since
+    since, track = state.stalled_since, view.open_track(rule.id)
+    withheld = since is not None and withholds_stall(state, therapy, since)
+    if track is not None and (since is None or withheld) and explained(view, track):
+        return Finding(Presence.ABSENT, ended_at=track.start, retract=Reason.MRI_DECLARED)
     if since is None:
         if state.motor is None and state.last_stall_ended_at is None:
             return NOT_EVALUABLE
         return Finding(Presence.ABSENT, ended_at=state.last_stall_ended_at)
-    if withholds_stall(state, therapy, since):
-        track = view.open_track(rule.id)
-        if track is not None and track.start >= since:
-            return Finding(Presence.ABSENT, ended_at=since, retract=Reason.MRI_DECLARED)
+    if withheld:
         return ABSENT
     w1 = therapy.withdrawal is WithdrawalClass.W1
     physician_by = None
@@ -44,7 +44,7 @@ def motor_stalled(view: View, rule: Rule) -> Finding:
         Presence.PRESENT,
         (step,),
         physician_by=physician_by,
-        parents=("MRI-02",) if during_mri else (),
+        parents=parents_of_this_mri(view, "MRI-04", "MRI-02") if during_mri else (),
         values={"since": since.strftime("%Y-%m-%d %H:%M UTC")},
     )
 
@@ -136,6 +136,6 @@ def _silent(view: View, rule: Rule) -> Finding:
 
 
 CONDITIONS: Final = {
-    "delivery.motor_stalled": Named(motor_stalled, reads=("stalled_since", "mri")),
+    "delivery.motor_stalled": Named(motor_stalled, reads=("stalled_since", "mri"), follows=("MRI-02", "MRI-04")),
     "delivery.not_confirmed": Named(not_confirmed, reads=("armed_since", "frozen_at", "mri"), follows=DELIVERY_RULES),
 }

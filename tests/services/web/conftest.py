@@ -19,6 +19,7 @@ from services.web.metrics import Metrics
 from services.web.rendering import Pages
 from services.web.sessions import Lifetime
 from services.web.settings import Settings
+from streams.domain.rule import RuleBook
 from streams.rules_in_force import RulesInForce
 from tests.integration.ground import RULEBOOK
 from tests.services.web.ward import Browser, Ward, page_of, ward_in
@@ -56,13 +57,19 @@ def settings() -> Settings:
 
 
 @pytest.fixture
-def desk(ward: Ward, clock: Clock, settings: Settings) -> Desk:
+def rules() -> RuleBook:
+    """Of the application in this process."""
+    return RULEBOOK
+
+
+@pytest.fixture
+def desk(ward: Ward, clock: Clock, settings: Settings, rules: RuleBook) -> Desk:
     """What requests share, over the ward's database."""
     metrics, lifetime = Metrics(), Lifetime(settings.idle, settings.longest)
     return Desk(
         settings=settings,
         store=ward.ground.store,
-        in_force=RulesInForce(RULEBOOK, registry=metrics.registry),
+        in_force=RulesInForce(rules, registry=metrics.registry),
         feed=Feed(ward.database.app, lifetime, metrics, clock),
         metrics=metrics,
         attempts=Attempts(),

@@ -15,10 +15,11 @@ from uuid import UUID
 import httpx
 from argon2 import PasswordHasher
 
-from streams import people
+from streams import care_records, people
+from streams.domain.care import CareRecord
 from streams.domain.escalation import Role
 from streams.domain.telemetry import Alarm, Motor
-from tests.integration.ground import Ground, ground_in, heard
+from tests.integration.ground import RULEBOOK, Ground, ground_in, heard
 from tests.stack import Database, Service
 
 PASSWORD: Final = "correct horse battery"
@@ -78,13 +79,32 @@ class Ward:
         )
 
     async def stalls(self, pump_id: str = "P-1", *, seq: int = 80, **said: Any) -> UUID:
-        """The pump's motor stalls now; the alert's id."""
+        """The pump's motor stalls now; the alert's id. The pump has a profile."""
+        if not await self.ground.rows("SELECT FROM pump_profile WHERE pump_id = $1", pump_id):
+            await self.ground.know(pump_id=pump_id)
         await self._says(pump_id, seq, motor=Motor.STALLED, alarms=(Alarm.MOTOR_STALL,), **said)
         return await self.alert_of(pump_id)
 
     async def recovers(self, pump_id: str = "P-1", *, seq: int = 81) -> None:
         """The motor turns again."""
         await self._says(pump_id, seq, motor=Motor.RUNNING, alarms=())
+
+    async def knows(self, **differences: Any) -> CareRecord:
+        """Ben has booked a refill of P-1 in three days, or knows something else."""
+        now = datetime.now(UTC)
+        document = {
+            "care_id": "care-1",
+            "pump_id": "P-1",
+            "kind": "refill_booked",
+            "person": "ben",
+            "reason": "called the clinic",
+            "booked_on": (now + timedelta(days=3)).date().isoformat(),
+            **differences,
+        }
+        given = {name: value for name, value in document.items() if value is not None}
+        outcome = await care_records.add(self.ground.store.pool, given, "ben", now, RULEBOOK)
+        assert isinstance(outcome, CareRecord), outcome
+        return outcome
 
     async def alert_of(self, pump_id: str = "P-1") -> UUID:
         """The newest high alert of a pump."""
