@@ -1,0 +1,119 @@
+"""The laws of the core (`tests.domain.test_properties`) over typed rules: a book with every leaf and combinator."""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from streams.domain import pipeline
+from streams.domain.alert import AlertEventKind
+from streams.domain.pipeline import Hearing
+from streams.domain.profile import ProfileHistory
+from streams.domain.rule import RuleBook
+from streams.domain.telemetry import Received, Report
+from streams.domain.world import LATENESS
+from tests.domain.lives import PROFILES, START, arrive, reports
+from tests.domain.typed import typed_rules
+
+RULES = RuleBook(typed_rules())
+THOROUGH = RuleBook(tuple(replace(rule, reads=("*",), follows=("*",)) for rule in RULES))
+"""The same rules, each judged at every fact."""
+LIVES = settings(
+    max_examples=max(20, int(os.environ.get("PUMPWATCH_LIVES", "500")) // 4),
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+SECOND = timedelta(seconds=1)
+
+
+def _slots(told: list[Report]) -> list[datetime]:
+    """Arrival times after everything happened, all within the lateness bound."""
+    end = max(report.event_time for report in told)
+    return [end + (index + 1) * SECOND for index in range(len(told))]
+
+
+@LIVES
+@given(told=reports(), profiles=PROFILES, seed=st.integers(0, 2**32))
+def test_any_order_of_arrival_ends_in_the_same_history_and_memories(
+    told: list[Report], profiles: ProfileHistory, seed: int
+) -> None:
+    """G3, and live as well: what leaves remember is a function of the reports."""
+    slots = _slots(told)
+    shuffled = random.Random(seed).sample(told, len(told))
+    until = slots[-1] + 2 * LATENESS
+
+    ordered = arrive(zip(slots, told, strict=True), profiles, RULES, until=until)
+    scrambled = arrive(zip(slots, shuffled, strict=True), profiles, RULES, until=until)
+    live = arrive([(report.event_time + SECOND, report) for report in told], profiles, RULES, until=until)
+
+    assert scrambled.history() == ordered.history() == live.history()
+    assert scrambled.world.head.memory == ordered.world.head.memory == live.world.head.memory
+
+
+@LIVES
+@given(told=reports(), profiles=PROFILES, seed=st.integers(0, 2**32))
+def test_judging_only_what_changed_finds_the_same(told: list[Report], profiles: ProfileHistory, seed: int) -> None:
+    """What a tree listens to and reads is all that it looks at."""
+    slots = _slots(told)
+    arrivals = list(zip(slots, random.Random(seed).sample(told, len(told)), strict=True))
+    until = slots[-1] + 2 * LATENESS
+
+    quick = arrive(arrivals, profiles, RULES, until=until)
+    thorough = arrive(arrivals, profiles, THOROUGH, until=until)
+
+    assert quick.history() == thorough.history()
+
+
+@LIVES
+@given(told=reports(), profiles=PROFILES, hours=st.lists(st.integers(1, 100), min_size=1, max_size=4))
+def test_looking_closes_nothing_and_changes_no_history(
+    told: list[Report], profiles: ProfileHistory, hours: list[int]
+) -> None:
+    """G4: in silence alerts may open or worsen, and none ends; what is true later does not depend on who looked."""
+    first, last = told[:-1], told[-1]
+    world = pipeline.new_world("P-1")
+    for report in first:
+        at = report.event_time + SECOND
+        world = pipeline.step(world, Received(report=report, received_at=at), profiles, RULES, at).world
+    at, allowed = first[-1].event_time + SECOND, {AlertEventKind.OPENED, AlertEventKind.ESCALATED}
+    allowed |= {AlertEventKind.RECURRED, AlertEventKind.AMENDED}
+    for hour in hours:
+        at += timedelta(hours=hour)
+        # Gaps given up are old evidence settling, not silence: they are let go first, and what follows is judged.
+        world = pipeline.tick(world, profiles, RULES, at, Hearing(since=START, until=at)).world
+        step = pipeline.tick(world, profiles, RULES, at + SECOND, Hearing(since=START, until=at + SECOND))
+        world = step.world
+
+        assert {event.kind for event in step.events} <= allowed
+
+    arrivals = [(report.event_time + SECOND, report) for report in told]
+    until = last.event_time + 4 * LATENESS
+    ticks = [at for hour in hours if (at := START + timedelta(hours=hour)) < until]
+    unwatched = arrive(arrivals, profiles, RULES, until=until)
+    assert arrive(arrivals, profiles, RULES, until=until, ticks=ticks).history() == unwatched.history()
+
+
+@LIVES
+@given(told=reports(), profiles=PROFILES, seed=st.integers(0, 2**32))
+def test_the_next_look_is_never_planned_too_late(told: list[Report], profiles: ProfileHistory, seed: int) -> None:
+    """Every hold and deadline says when time alone changes it."""
+    world = pipeline.new_world("P-1")
+    for report in told:
+        at = report.event_time + SECOND
+        while world.next_wake_at is not None and world.next_wake_at <= at:
+            now = world.next_wake_at
+            world = pipeline.tick(world, profiles, RULES, now, Hearing(since=START, until=now)).world
+        world = pipeline.step(world, Received(report=report, received_at=at), profiles, RULES, at).world
+        if world.next_wake_at is None or world.next_wake_at - at < SECOND:
+            continue
+        before = at + random.Random(seed).random() * (world.next_wake_at - at - timedelta(microseconds=1))
+
+        step = pipeline.tick(world, profiles, RULES, before, Hearing(since=START, until=before))
+
+        assert step.events == ()
