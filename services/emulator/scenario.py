@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from streams.domain.profile import ProfileRejected, PumpProfile, profile_from, therapy_of
+from streams.domain.telemetry import Alarm, Symptom
 
 FOLDER: Final = Path(__file__).resolve().parent / "scenarios"
 KNOWN_SINCE: Final = "2020-01-01"
@@ -41,11 +42,31 @@ class ActKind(StrEnum):
     MRI_LEAVE = "mri_leave"
     INTERROGATE = "interrogate"
     REFILL = "refill"
+    BOLUS = "bolus"
+    SYMPTOMS = "symptoms"
+    FAIL = "fail"
+    MEND = "mend"
+    BIAS = "bias"
+    DUMP = "dump"
+    WARM = "warm"
+    TRAP = "trap"
+    RESET = "reset"
+    VALVE_RESET = "valve_reset"
 
 
 _OWN_FIELDS: Final[Mapping[ActKind, frozenset[str]]] = {
     ActKind.MRI_ENTER: frozenset({"declared_by"}),
     ActKind.MRI_LEAVE: frozenset({"declared_by", "recovers_after"}),
+    ActKind.REFILL: frozenset({"injected_ml", "into_pocket_ml"}),
+    ActKind.BOLUS: frozenset({"volume_ml"}),
+    ActKind.DUMP: frozenset({"volume_ml"}),
+    ActKind.SYMPTOMS: frozenset({"codes"}),
+    ActKind.FAIL: frozenset({"codes"}),
+    ActKind.BIAS: frozenset({"factor"}),
+    ActKind.WARM: frozenset({"celsius", "lasts"}),
+}
+_NEEDED_FIELDS: Final[Mapping[ActKind, frozenset[str]]] = {
+    **{kind: fields for kind, fields in _OWN_FIELDS.items() if not kind.startswith("mri_")},
     ActKind.REFILL: frozenset({"injected_ml"}),
 }
 
@@ -59,22 +80,37 @@ class _Part(BaseModel):
 
 
 class Act(_Part):
-    """Something that happens to a pump; ``declared_by`` empty means that nobody declares the MRI."""
+    """Something that happens to a pump; ``declared_by`` empty means that nobody declares the MRI.
+
+    ``codes`` are symptoms, or the alarms of a fault. ``factor`` is what a fault makes of delivered over programmed.
+    ``into_pocket_ml`` of a refill misses the reservoir. ``celsius`` warm the pump for as long as it ``lasts``.
+    """
 
     at: timedelta
     act: ActKind
     declared_by: str | None = None
     recovers_after: timedelta | None = None
     injected_ml: Annotated[float, Field(gt=0, le=40)] | None = None
+    into_pocket_ml: Annotated[float, Field(gt=0, le=40)] | None = None
+    volume_ml: Annotated[float, Field(gt=0, le=40)] | None = None
+    codes: Annotated[tuple[str, ...], Field(min_length=1, max_length=12)] | None = None
+    factor: Annotated[float, Field(ge=0, le=20)] | None = None
+    celsius: Annotated[float, Field(ge=-5, le=10)] | None = None
+    lasts: Period | None = None
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
         own = _OWN_FIELDS.get(self.act, frozenset())
-        given = {name for name in ("declared_by", "recovers_after", "injected_ml") if getattr(self, name) is not None}
+        given = {
+            name for name in type(self).model_fields if name not in ("at", "act") and getattr(self, name) is not None
+        }
         if foreign := given - own:
             raise ValueError(f"{min(foreign)} does not belong to {self.act}")
-        if self.act is ActKind.REFILL and self.injected_ml is None:
-            raise ValueError("injected_ml is required for refill")
+        if missing := _NEEDED_FIELDS.get(self.act, frozenset()) - given:
+            raise ValueError(f"{min(missing)} is required for {self.act}")
+        known = {ActKind.SYMPTOMS: Symptom, ActKind.FAIL: Alarm}.get(self.act)
+        if known is not None and (unknown := set(self.codes or ()) - {code.value for code in known}):
+            raise ValueError(f"{min(unknown)} is no code for {self.act}")
         return self
 
 

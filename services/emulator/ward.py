@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 from services.emulator import physics
 from services.emulator.physics import Build, Document, Pump
@@ -91,6 +91,7 @@ class _Life:
             tells_motor=plan.tells_motor,
             implanted_at=self._start - timedelta(days=character.randint(*IMPLANTED_DAYS)),
             rhythm_hours=character.uniform(-1, 1),
+            family=profile_of(scenario, plan).family.value,
         )
         level = plan.level_ml
         if plan.low_at is not None:
@@ -120,19 +121,45 @@ class _Life:
     def _acted(self, act: Act, at: datetime) -> Pump:
         pump = self._pump
         match act.act:
-            case ActKind.STALL:
-                return physics.stall(pump, at)
-            case ActKind.RECOVER:
-                return physics.recover(pump, at)
-            case ActKind.STOP:
-                return physics.stop(pump, at)
-            case ActKind.START:
-                return physics.start(pump, at)
             case ActKind.MRI_ENTER:
                 return physics.enter_mri(pump, at, act.declared_by)
             case ActKind.MRI_LEAVE:
                 return physics.leave_mri(pump, at, act.declared_by, self._chance, act.recovers_after)
-            case ActKind.INTERROGATE:
-                return physics.interrogate(pump, at)
             case ActKind.REFILL:
-                return physics.refill(pump, at, act.injected_ml or self._full_ml)
+                into_pocket_ml = act.into_pocket_ml or 0.0
+                return physics.refill(pump, at, act.injected_ml or self._full_ml, into_pocket_ml=into_pocket_ml)
+            case ActKind.RESET:
+                return physics.reset(pump, at, default_program=True)
+            case _:
+                plain = _PLAIN.get(act.act)
+                return plain(pump, at) if plain is not None else _suffered(pump, act, at)
+
+
+_PLAIN: Final[Mapping[ActKind, Callable[[Pump, datetime], Pump]]] = {
+    ActKind.STALL: physics.stall,
+    ActKind.RECOVER: physics.recover,
+    ActKind.STOP: physics.stop,
+    ActKind.START: physics.start,
+    ActKind.INTERROGATE: physics.interrogate,
+    ActKind.MEND: physics.mended,
+    ActKind.TRAP: physics.trap,
+    ActKind.VALVE_RESET: physics.reset_valve,
+}
+"""Acts that need nothing but the pump and the moment."""
+
+
+def _suffered(pump: Pump, act: Act, at: datetime) -> Pump:
+    """What its user or a fault does to a pump; the scenario has checked that the act has what it needs."""
+    match act.act:
+        case ActKind.BOLUS:
+            return physics.bolus(pump, at, act.volume_ml or 0.0)
+        case ActKind.SYMPTOMS:
+            return physics.report_symptoms(pump, at, *(act.codes or ()))
+        case ActKind.FAIL:
+            return physics.fail(pump, at, *(act.codes or ()))
+        case ActKind.BIAS:
+            return physics.bias(pump, at, act.factor if act.factor is not None else 1.0)
+        case ActKind.DUMP:
+            return physics.dump(pump, at, act.volume_ml or 0.0)
+        case _:
+            return physics.warm(pump, at, act.celsius or 0.0, at + (act.lasts or timedelta(0)))

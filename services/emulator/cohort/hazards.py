@@ -187,16 +187,11 @@ def stall_burden(life: Life, moment: Moment) -> None:
         life.body(moment.at + number * gap, physics.stall)
         life.body(moment.at + number * gap + short, physics.recover)
     lasts = (stalls - 1) * gap + short + HOUR
-    moment.strikes(life, Severity.HIGH, within=life.patient.budget / 2, lasts=lasts, rules=("DLV-01",))
-    moment.strikes(
-        life,
-        Severity.MEDIUM,
-        within=life.patient.budget / 2,
-        after=(stalls - 1) * gap,
-        lasts=short + HOUR,
-        rules=("DLV-02",),
-        name="stall_burden_complete",
-    )
+    half = life.patient.budget / 2
+    moment.strikes(life, Severity.HIGH, within=half, lasts=lasts, rules=("DLV-01",))
+    # Drug and length of the stalls decide which of them is one too many: the third one at the latest.
+    within = (stalls - 1) * gap + half
+    moment.strikes(life, Severity.MEDIUM, within=within, lasts=lasts, rules=("DLV-02",), name="stall_burden_complete")
 
 
 @_kind("HZ-01 HZ-06", "DLV-03", also=(*STILL, "DLV-05", "THR-01", "THR-02"), fits=_rotor_and_harmed)

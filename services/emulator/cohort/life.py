@@ -257,6 +257,8 @@ class Life:
         """The booked day has come: the patient is refilled, unless a hazard keeps that from happening."""
         free_at = self.free_from(at)
         if free_at > at:
+            if free_at.date() != at.date():
+                self.enter("refill_booked", at, booked_on=free_at.date().isoformat())
             self.plan(free_at, self.visit)
             return
         if self.instead_of_visit:

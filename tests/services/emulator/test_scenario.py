@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from services.emulator.scenario import ScenarioError, available, load, parse, profile_documents
+from services.emulator.ward import play
 from streams.domain.profile import PumpProfile, profile_from
 
 GOOD = """
@@ -73,6 +76,8 @@ def test_a_scenario_can_be_read_from_a_path(tmp_path: Path) -> None:
         ("act: stall", "act: dance", r"pumps\[0\].story\[0\].act: Input should be"),
         ("act: stall", "act: stall, injected_ml: 3", "injected_ml does not belong to stall"),
         ("act: stall", "act: refill", "injected_ml is required for refill"),
+        ("act: stall", "act: warm, celsius: 3", "lasts is required for warm"),
+        ("act: stall", "act: symptoms, codes: [sneezing]", "sneezing is no code for symptoms"),
         ("{at: PT10S", "{at: soon", r"pumps\[0\].story\[0\].at"),
         ("{at: PT10S", "{at: -PT2H", "the story begins before the history does"),
         ("act: stall}", "act: stall}\n      - {at: PT1S, act: recover}", "the story is not in order of time"),
@@ -108,3 +113,36 @@ def test_a_missing_scenario_says_which_there_are() -> None:
     """A typing error is answered with the choices."""
     with pytest.raises(ScenarioError, match="scenario dmeo: cannot be read; there are demo, load, quiet"):
         load("dmeo")
+
+
+def test_a_story_may_tell_what_users_and_faults_do_to_a_pump() -> None:
+    """Each act reaches the pump, and its events the next report."""
+    story = """
+      - {at: PT1S, act: bolus, volume_ml: 0.02}
+      - {at: PT2S, act: symptoms, codes: [itching, rigidity]}
+      - {at: PT3S, act: fail, codes: [memory_error]}
+      - {at: PT4S, act: bias, factor: 2}
+      - {at: PT5S, act: dump, volume_ml: 1}
+      - {at: PT6S, act: warm, celsius: 3, lasts: PT2H}
+      - {at: PT7S, act: trap}
+      - {at: PT40S, act: mend}
+      - {at: PT41S, act: interrogate}
+      - {at: PT42S, act: refill, injected_ml: 18, into_pocket_ml: 3}
+      - {at: PT43S, act: valve_reset}
+      - {at: PT44S, act: reset}
+"""
+    scenario = parse(GOOD.replace("\n      - {at: PT10S, act: stall}\n", story), "mine")
+    start = datetime(2026, 11, 2, tzinfo=UTC)
+
+    fresh = (emission for emission in play(scenario, start, seed=1) if emission.at >= start)
+    documents = [emission.document for emission in itertools.islice(fresh, 3)]
+
+    told = [[event["type"] for event in document.get("events", [])] for document in documents]
+    expected = ["interrogation", "refill", "valve_reset", "pump_reset"]
+    assert told == [[], ["bolus", "symptom_report"], expected]
+    assert (documents[1]["motor"], documents[1]["alarms"]) == ("telemetry_mode", ["memory_error"])
+    assert (documents[2]["motor"], documents[2]["alarms"], documents[2]["boot_id"] - documents[1]["boot_id"]) == (
+        "running",
+        [],
+        1,
+    )
