@@ -91,6 +91,7 @@ class RuleFile(BaseModel):
     judged_by: Literal["event_time", "arrival", "both"] = "event_time"
     latching: Literal[False] | Priority = False
     freezes: Literal["never", "delivery", "until_refill"] = "never"
+    freezes_from: Priority = Priority.INFO
     child_of: list[str] = []
     message: str
     runbook: str = ""
@@ -163,6 +164,7 @@ def _rule(content: RuleFile, content_hash: str) -> Rule:
         parameters=content.parameters,
         latching=content.latching or None,
         freezes=content.freezes,
+        freezes_from=content.freezes_from,
         child_of=tuple(content.child_of),
         message=content.message,
         evidence=tuple(content.evidence),

@@ -159,7 +159,7 @@ def resolve(
     if record is None or not record.open:
         return ResolveRefused("the alert is not open any more")
     rule = rules.get(record.rule_id)
-    if rule is not None and record.active and rule.latches(record.priority):
+    if rule is not None and record.active and (record.latched or rule.latches(record.priority)):
         return ResolveRefused("the condition still holds; it can be confirmed, and resolved when it has ended")
     newest = world.arrivals
     resolution = Resolution(record.rule_id, now, actor, newest.boot_id or 0, newest.next_seq - 1)

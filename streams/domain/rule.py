@@ -34,7 +34,8 @@ class Finding(msgspec.Struct, frozen=True):
     by the mere passing of time. ``retract`` says that the condition never held, and why. ``reminders`` are event times
     (never after the moment judged) at which people are told again without a higher priority. ``closed_by`` names the
     person whose record ends even a latched alert (a refill, replacement or review that somebody entered; catalogue
-    A.3); only with ``ABSENT``. ``start_step`` is the ladder's step that is due at once, with those before it.
+    A.3); only with ``ABSENT``. ``start_step`` is the ladder's step that is due at once, with those before it. ``latch``
+    says that the alert from now on waits for a person, whatever its priority.
     """
 
     presence: Presence
@@ -48,6 +49,7 @@ class Finding(msgspec.Struct, frozen=True):
     reminders: tuple[datetime, ...] = ()
     closed_by: str | None = None
     start_step: int = 0
+    latch: bool = False
 
 
 ABSENT: Final = Finding(Presence.ABSENT)
@@ -174,7 +176,7 @@ class Rule:
     itself. ``judged_by``: whether time in the reports decides, or the service's own waiting for them (silence).
     ``child_of`` are the rules that take its alert as their child while theirs is open. ``operators`` are the parts of a
     typed condition that remember something. ``lives_in`` is the process that judges it; all but the system's own rules
-    live in the worker.
+    live in the worker. ``freezes_from`` is the lowest priority at which it freezes the delivery clock.
     """
 
     id: str
@@ -196,6 +198,7 @@ class Rule:
     hazards: tuple[str, ...] = ()
     runbook: str = ""
     lives_in: Literal["worker", "notify", "watchdog"] = "worker"
+    freezes_from: Priority = Priority.INFO
     examples: tuple[Mapping[str, Any], ...] = field(default=())
 
     def latches(self, priority: Priority) -> bool:
