@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from streams.domain import pipeline
 from streams.domain.alert import AlertEvent, AlertRecord
+from streams.domain.care import CareKind, CareRecord
 from streams.domain.pipeline import Hearing
 from streams.domain.profile import ProfileHistory
 from streams.domain.rule import RuleBook
@@ -31,7 +32,31 @@ from streams.rehearsal import profiles_of
 
 START = datetime(2026, 3, 1, 8, tzinfo=UTC)
 PUMP = PumpId("P-1")
+ML_PER_MINUTE = 2.4 / 24 / 60
 
+
+def _care(kind: CareKind, hours: int, **fields: Any) -> CareRecord:
+    valid_from = START + timedelta(hours=hours)
+    return CareRecord(
+        care_id=f"{kind}-{hours}",
+        pump_id=PUMP,
+        kind=kind,
+        valid_from=valid_from,
+        person="ada",
+        reason="made up",
+        **fields,
+    )
+
+
+CARED_FOR = ProfileHistory(
+    profiles_of({}).versions,
+    (
+        _care(CareKind.STOP_PLAN, 1, valid_until=START + timedelta(hours=9)),
+        _care(CareKind.SESSION, 2, session_id="S-1", valid_until=START + timedelta(hours=3)),
+        _care(CareKind.REVIEW, 12, rule_id="DLV-02"),
+    ),
+)
+"""A pump about which people said what the delivery rules heed."""
 PROFILES = st.sampled_from(
     [
         {},
@@ -41,7 +66,7 @@ PROFILES = st.sampled_from(
         {"family": "prometra"},
         None,
     ]
-).map(profiles_of)
+).map(profiles_of) | st.just(CARED_FOR)
 
 _ALARMS = st.sampled_from(
     [
@@ -52,6 +77,9 @@ _ALARMS = st.sampled_from(
         (Alarm.LOW_RESERVOIR,),
         (Alarm.RESERVOIR_EMPTY,),
         (Alarm.ELECTIVE_REPLACEMENT,),
+        (Alarm.PUMP_STOPPED_48H,),
+        (Alarm.MEMORY_ERROR,),
+        (Alarm.CRITICAL_MEMORY_ERROR,),
     ]
 )
 _MINUTES = st.sampled_from([1, 5, 15, 15, 15, 45, 60, 180, 420, 1500])
@@ -71,6 +99,9 @@ def _events(draw: st.DrawFn, at: datetime) -> tuple[Event, ...]:
                     EventType.REFILL,
                     EventType.INTERROGATION,
                     EventType.SYMPTOM_REPORT,
+                    EventType.PUMP_RESET,
+                    EventType.PROGRAM_CHANGE,
+                    EventType.MRI_SCHEDULED,
                 ]
             )
         )
@@ -80,6 +111,12 @@ def _events(draw: st.DrawFn, at: datetime) -> tuple[Event, ...]:
             fields = {"aspirated_ml": 1.0, "injected_ml": injected}
         elif kind is EventType.INTERROGATION:
             fields = {"result": draw(st.sampled_from(list(InterrogationResult)))}
+        elif kind is EventType.PUMP_RESET:
+            fields = {"default_program": True}
+        elif kind is EventType.PROGRAM_CHANGE:
+            fields = {"session_id": "S-1"}
+        elif kind is EventType.MRI_SCHEDULED:
+            fields = {"scheduled_for": at + timedelta(hours=6)}
         moment = draw(st.sampled_from([None, at - timedelta(minutes=20), at - timedelta(minutes=100)]))
         told.append(Event(type=kind, at=moment, **fields))
     return tuple(told)
@@ -88,7 +125,7 @@ def _events(draw: st.DrawFn, at: datetime) -> tuple[Event, ...]:
 @st.composite
 def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
     """What a pump reported, in order of its boots and sequence numbers; its clock never runs backwards."""
-    at, boot_id, seq = START, 1, 0
+    at, boot_id, seq, programmed, delivered = START, 1, 0, 0.0, 0.0
     told: list[Report] = []
     for _ in range(draw(st.integers(2, max_size))):
         motor = draw(st.sampled_from([None, Motor.RUNNING, Motor.RUNNING, Motor.RUNNING, *Motor]))
@@ -105,16 +142,20 @@ def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
                 alarms=draw(_ALARMS),
                 reservoir_estimated_ml=draw(st.sampled_from([None, 12.0, 3.5, 1.9, 1.8, 0.3])),
                 reservoir_measured_ml=draw(st.sampled_from([None, None, 10.0, 0.4])),
-                flow_programmed_ml_per_day=draw(st.sampled_from([None, 0.2])),
-                volume_delivered_ml=draw(st.sampled_from([None, 1.0, 2.0])),
+                flow_programmed_ml_per_day=draw(st.sampled_from([None, 0.2, 0.048])),
+                volume_programmed_ml=programmed if draw(st.booleans()) else None,
+                volume_delivered_ml=delivered if draw(st.booleans()) else None,
                 emi=draw(st.sampled_from([None, None, None, Emi(level=EmiLevel.MRI), Emi(level=EmiLevel.NONE)])),
                 temperature_celsius=37.0,
                 events=draw(_events(at)),
             )
         )
-        at += timedelta(minutes=draw(_MINUTES))
+        minutes = draw(_MINUTES)
+        at += timedelta(minutes=minutes)
+        programmed += minutes * ML_PER_MINUTE
+        delivered += minutes * ML_PER_MINUTE * draw(st.sampled_from([1.0, 1.0, 0.1, 2.0]))
         if draw(st.integers(0, 9)) == 0:
-            boot_id, seq = boot_id + 1, 0
+            boot_id, seq, programmed, delivered = boot_id + 1, 0, 0.0, 0.0
         else:
             seq += 1
     return told

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from functools import lru_cache
 from statistics import fmean
 from typing import Any, Final
 
 from streams.domain.alert import Episode, Priority, PriorityStep
 from streams.domain.observing.drift import KEPT_DAYS, Drift, Sums, newest_review
-from streams.domain.observing.flow import ROUNDING_ML, Volume, short_of, window
+from streams.domain.observing.flow import ROUNDING_ML, Volume, window
 from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Named, Presence, Rule, View
+
+ROUNDING: Final = 1e-9
+"""Ratios closer than this are equal."""
 
 
 def too_fast(view: View, rule: Rule) -> Finding:
@@ -37,8 +41,14 @@ def too_fast(view: View, rule: Rule) -> Finding:
 
 
 def _window(volumes: tuple[Volume, ...], end: int, parameters: Mapping[str, Any]) -> int | None:
-    shortest, longest = timedelta(hours=parameters["shortest_hours"]), timedelta(hours=parameters["longest_hours"])
+    shortest, longest = _hours(parameters["shortest_hours"]), _hours(parameters["longest_hours"])
     return window(volumes, end, parameters["window_ml"], shortest, longest)
+
+
+@lru_cache(maxsize=64)
+def _hours(hours: float) -> timedelta:
+    """Rules ask for the same few lengths at every report."""
+    return timedelta(hours=hours)
 
 
 def _over(first: Volume, last: Volume, parameters: Mapping[str, Any]) -> bool:
@@ -51,10 +61,16 @@ def _over(first: Volume, last: Volume, parameters: Mapping[str, Any]) -> bool:
 
 def _at_once(view: View, parameters: Mapping[str, Any]) -> bool:
     volumes = view.state.flow.volumes
-    newest, within = volumes[-1], timedelta(hours=parameters["at_once_hours"])
-    before = [volume.delivered_ml - volume.programmed_ml for volume in volumes if newest.at - volume.at <= within]
-    excess = newest.delivered_ml - newest.programmed_ml - min(before)
-    return bool(excess >= parameters["at_once_ml"] + view.therapy.max_bolus_ml_per_day - ROUNDING_ML)
+    newest = volumes[-1]
+    since = newest.at - _hours(parameters["at_once_hours"])
+    too_much = parameters["at_once_ml"] + view.therapy.max_bolus_ml_per_day - ROUNDING_ML
+    allowed = newest.delivered_ml - newest.programmed_ml - too_much
+    for volume in reversed(volumes):
+        if volume.at < since:
+            return False
+        if volume.delivered_ml - volume.programmed_ml <= allowed:
+            return True
+    return False
 
 
 def _compared(first: Volume, last: Volume) -> dict[str, str]:
@@ -75,26 +91,37 @@ def too_slow(view: View, rule: Rule) -> Finding:
     volumes = log.volumes
     last = len(volumes) - 1
     middle = _window(volumes, last, parameters) if volumes else None
-    first = _window(volumes, middle, parameters) if middle is not None else None
-    if middle is None or first is None or log.running_since is None or volumes[first].at < log.running_since:
+    if middle is None:
         return NOT_EVALUABLE
-    windows = ((volumes[first], volumes[middle]), (volumes[middle], volumes[last]))
-    if any(after.programmed_ml - before.programmed_ml < ROUNDING_ML for before, after in windows):
+    below = parameters["below_ratio"] - ROUNDING
+    if rule.id not in view.tracks and _share(volumes[middle], volumes[last]) >= below:
+        return ABSENT  # One window that is not low settles it for nearly every report.
+    first = _window(volumes, middle, parameters)
+    if first is None or log.running_since is None or volumes[first].at < log.running_since:
         return NOT_EVALUABLE
-    newest, track = volumes[last], view.present_track(rule.id)
-    low = all(short_of(before, after, parameters["below_ratio"]) for before, after in windows)
-    enough = not any(short_of(before, after, parameters["clear_ratio"]) for before, after in windows)
-    if enough or (track is None and not low):
+    before, between, newest = volumes[first], volumes[middle], volumes[last]
+    share = min(_share(before, between), _share(between, newest))
+    most = max(_share(before, between), _share(between, newest))
+    if share < 0:
+        return NOT_EVALUABLE
+    track = view.present_track(rule.id)
+    if share >= parameters["clear_ratio"] - ROUNDING or (track is None and most >= below):
         return Finding(Presence.ABSENT, ended_at=newest.at)
     since = view.due(newest.at if track is None else track.start)
     priority = Priority.HIGH if view.therapy.raises_medium else Priority.MEDIUM
-    missing = _hours_missing(log.owing or volumes[first], newest)
+    missing = _hours_missing(log.owing or before, newest)
     return Finding(
         Presence.PRESENT,
         (PriorityStep(priority, since),),
         latch=missing >= view.therapy.budget / 2,
-        values=_compared(volumes[first], newest),
+        values=_compared(before, newest),
     )
+
+
+def _share(first: Volume, last: Volume) -> float:
+    """What was delivered over what was programmed; -1 where nothing was programmed."""
+    programmed = last.programmed_ml - first.programmed_ml
+    return (last.delivered_ml - first.delivered_ml) / programmed if programmed > ROUNDING_ML else -1.0
 
 
 def _hours_missing(first: Volume, last: Volume) -> timedelta:

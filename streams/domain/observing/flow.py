@@ -150,13 +150,18 @@ def window(volumes: tuple[Volume, ...], end: int, ml: float, shortest: timedelta
     starts at the newest volume at which it is whole (catalogue DLV-06, M.15).
     """
     last = volumes[end]
-    for start in range(end - 1, -1, -1):
-        first = volumes[start]
-        age = last.at - first.at
-        programmed = last.programmed_ml - first.programmed_ml
-        if age >= longest or (age >= shortest and programmed >= ml - ROUNDING_ML):
-            return start
-    return None
+    newest_at, oldest_at = last.at - shortest, last.at - longest
+    most_ml = last.programmed_ml - ml + ROUNDING_ML
+    # The older a volume, the more was programmed since: those that make the window whole are the first ones.
+    low, high = 0, end
+    while low < high:
+        middle = (low + high) // 2
+        first = volumes[middle]
+        if first.at <= oldest_at or (first.at <= newest_at and first.programmed_ml <= most_ml):
+            low = middle + 1
+        else:
+            high = middle
+    return low - 1 if low else None
 
 
 def _running(state: PumpState, report: Report) -> bool:
@@ -238,6 +243,8 @@ def _outlived(volume: Volume, newest: Volume) -> bool:
 def _owing(owing: Volume | None, volumes: tuple[Volume, ...]) -> Volume | None:
     """Where too little began to be delivered: kept until two windows in a row got enough."""
     last = len(volumes) - 1
+    if owing is None and not short_of(volumes[-2], volumes[-1], OWING_BELOW):
+        return None
     start = window(volumes, last, WINDOW_ML, SHORTEST_WINDOW, LONGEST_WINDOW)
     if start is None:
         return owing
