@@ -7,18 +7,15 @@ arguments or settings; 3 the database or Kafka does not answer, or refuses.
 from __future__ import annotations
 
 import asyncio
-import base64
 import getpass
 import json
-import os
-import secrets
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import asyncpg
 import msgspec
@@ -26,22 +23,20 @@ import typer
 from aiokafka.errors import KafkaError
 from pydantic import SecretStr, ValidationError
 
+from services import rules_commands
+from services.command import UNREACHABLE, UNUSABLE, dsn, fail, running_stack
 from services.emulator.load import LoadPlan, generate, write_profiles
 from services.emulator.settings import Settings as EmulatorSettings
 from services.ingest.settings import Settings as IngestSettings
 from services.notify.settings import Settings as NotifySettings
-from services.standalone.folder import running
 from services.standalone.settings import Settings as StackSettings
 from services.web.settings import Settings as WebSettings
-from streams import audit, gateways, migrations, people, profiles, rulebook
+from streams import audit, gateways, migrations, people, profiles, rehearsal, rulebook
 from streams.domain.escalation import Role
 from streams.provision import UnsafeTopic, provision
 from streams.settings import PREFIX, CoreSettings
 from streams.worker_settings import Settings as WorkerSettings
 
-NO: Final = 1
-UNUSABLE: Final = 2
-UNREACHABLE: Final = 3
 REDACTED: Final = "(redacted)"
 SETTINGS: Final = (IngestSettings, WorkerSettings, NotifySettings, WebSettings, EmulatorSettings)
 
@@ -71,6 +66,7 @@ pumps_app = _group("pumps", "What is known of pumps beside their telemetry.")
 people_app = _group("people", "Who is told of alerts and may sign in.")
 audit_app = _group("audit", "Whether the history was changed.")
 rules_app = _group("rules", "The alert rules.")
+rules_commands.register(rules_app)
 topics_app = _group("topics", "Kafka's topics.")
 config_app = _group("config", "The settings in force.")
 
@@ -85,12 +81,7 @@ def main() -> None:
             print(f"wrong setting {PREFIX}{field}: {entry['msg']}", file=sys.stderr)
         sys.exit(UNUSABLE)
     except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.PostgresError, KafkaError) as error:
-        _fail(f"no answer, or a refusal: {type(error).__name__}: {error}", UNREACHABLE)
-
-
-def _fail(message: str, code: int = NO) -> NoReturn:
-    print(f"pumpwatch: {message}", file=sys.stderr)
-    raise SystemExit(code)
+        fail(f"no answer, or a refusal: {type(error).__name__}: {error}", UNREACHABLE)
 
 
 # What runs ---------------------------------------------------------------------------------------------------------
@@ -99,9 +90,9 @@ def _fail(message: str, code: int = NO) -> NoReturn:
 @app.command()
 def status(as_json: AsJson = False) -> None:
     """Show the addresses and secrets of the stack that `make run` started here; 1 when none runs."""
-    found = _running()
+    found = running_stack()
     if found is None:
-        _fail(f"no stack runs in {StackSettings().var.resolve()}; start one with `make run`")
+        fail(f"no stack runs in {StackSettings().var.resolve()}; start one with `make run`")
     if as_json:
         print(json.dumps(found, indent=2))
         return
@@ -112,29 +103,12 @@ def status(as_json: AsJson = False) -> None:
             print(f"{f'{name} {key}':14} {entry}")
 
 
-def _running() -> dict[str, Any] | None:
-    return running(StackSettings().var)
-
-
 # The database ------------------------------------------------------------------------------------------------------
-
-
-def _dsn() -> str:
-    """Where the application's role connects: by the environment, else of the stack that runs here."""
-    if f"{PREFIX}POSTGRES" in os.environ or f"{PREFIX}POSTGRES_FILE" in os.environ:
-        return CoreSettings().postgres.get_secret_value()
-    found = _running()
-    if found is None:
-        _fail(
-            "which database? set PUMPWATCH_POSTGRES or PUMPWATCH_POSTGRES_FILE, or start a stack with `make run`",
-            UNUSABLE,
-        )
-    return str(found["postgres"])
 
 
 @asynccontextmanager
 async def _database() -> AsyncIterator[asyncpg.Pool]:
-    async with asyncpg.create_pool(_dsn(), min_size=1, max_size=2, timeout=10, command_timeout=60) as pool:
+    async with asyncpg.create_pool(dsn(), min_size=1, max_size=2, timeout=10, command_timeout=60) as pool:
         yield pool
 
 
@@ -183,7 +157,7 @@ def gateways_add(gateway_id: str, kind: gateways.Kind = "home") -> None:
     try:
         print(_with_database(lambda pool: gateways.add(pool, gateway_id, kind)))
     except gateways.GatewayRefused as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 @gateways_app.command("list")
@@ -196,7 +170,7 @@ def gateways_list(as_json: AsJson = False) -> None:
 def gateways_revoke(gateway_id: str) -> None:
     """Refuse a gateway's reports from now on; 1 when it is unknown or already revoked."""
     if not _with_database(lambda pool: gateways.revoke(pool, gateway_id)):
-        _fail(f"there is no active gateway {gateway_id}")
+        fail(f"there is no active gateway {gateway_id}")
 
 
 # Pumps -------------------------------------------------------------------------------------------------------------
@@ -211,12 +185,12 @@ def pumps_import(
     try:
         text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        _fail(f"cannot read {file}: {error}", UNUSABLE)
+        fail(f"cannot read {file}: {error}", UNUSABLE)
     result = _with_database(lambda pool: profiles.import_profiles(pool, text.splitlines(), actor, _now()))
     for line in result.errors:
         print(f"{file}: {line}", file=sys.stderr)
     if result.errors:
-        _fail("nothing was taken in")
+        fail("nothing was taken in")
     print(f"{result.added} added, {result.changed} changed, {result.unchanged} as they were")
 
 
@@ -232,7 +206,7 @@ def pumps_show(pump_id: str, as_json: AsJson = False) -> None:
     """Show every version of a pump's profile; 1 when there is none."""
     found = _with_database(lambda pool: profiles.show(pool, pump_id))
     if not found:
-        _fail(f"there is no profile of pump {pump_id}")
+        fail(f"there is no profile of pump {pump_id}")
     _show(found, as_json, ("valid_from", "recorded_at", "recorded_by", "profile"))
 
 
@@ -252,7 +226,7 @@ def people_add(
     password_stdin: Annotated[bool, typer.Option(help="Read the password from stdin instead of asking.")] = False,
 ) -> None:
     """Add somebody who may sign in and, with a role, is told of alerts."""
-    secret = f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}" if webhook else None
+    secret = people.new_webhook_secret() if webhook else None
     password = sys.stdin.readline().rstrip("\n") if password_stdin else getpass.getpass("Password: ")
     person = people.NewPerson(
         person_id=person_id,
@@ -266,7 +240,7 @@ def people_add(
     try:
         _with_database(lambda pool: people.add(pool, person, password))
     except people.PersonRefused as error:
-        _fail(str(error))
+        fail(str(error))
     if secret:
         print(secret)
 
@@ -282,7 +256,7 @@ def people_list(as_json: AsJson = False) -> None:
 def people_disable(person_id: str) -> None:
     """Take somebody's access and place on the ladders; 1 when nobody with access has this name."""
     if not _with_database(lambda pool: people.disable(pool, person_id, _now())):
-        _fail(f"nobody with access is called {person_id}")
+        fail(f"nobody with access is called {person_id}")
 
 
 # History, rules, topics, settings ----------------------------------------------------------------------------------
@@ -295,7 +269,7 @@ def audit_verify(as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps({"intact": isinstance(found, audit.Verified), **msgspec.to_builtins(found)}, indent=2))
     if isinstance(found, audit.Broken):
-        _fail(f"the history was changed: {found}")
+        fail(f"the history was changed: {found}")
     if not as_json:
         print(f"the history is intact: {found.rows} rows in {found.chains} chains; digest {found.digest}")
 
@@ -303,13 +277,37 @@ def audit_verify(as_json: AsJson = False) -> None:
 @rules_app.command("check")
 def rules_check(
     folder: Annotated[Path | None, typer.Argument(help="Folder of rule files; PUMPWATCH_RULES when left out.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Read every rule file; 1 on the first that cannot be used."""
-    try:
-        rules = rulebook.load(folder or CoreSettings().rules)
-    except rulebook.RuleError as error:
-        _fail(str(error))
-    print(f"{sum(1 for _ in rules)} rules, {sum(1 for _ in rulebook.examples(rules))} examples")
+    """Read every rule file and run its examples: what running processes do before they take a changed folder over.
+
+    Exit codes: 0 every file can be used and every example holds; 1 some cannot or do not, and all of them are named
+    with file, line and field.
+    """
+    found = rulebook.survey(folder or CoreSettings().rules)
+    errors = [
+        {"file": str(error.path), "line": error.line, "field": error.field, "reason": error.reason}
+        for error in found.errors
+    ]
+    failed = [] if found.rules is None else list(rehearsal.failures(found.rules))
+    rules = 0 if found.rules is None else len(found.rules)
+    told = 0 if found.rules is None else sum(1 for _ in rulebook.examples(found.rules))
+    if as_json:
+        summary = {"usable": not errors and not failed, "rules": rules, "examples": told}
+        print(json.dumps({**summary, "errors": errors, "failures": msgspec.to_builtins(failed)}, indent=2))
+    else:
+        for problem in (*found.errors, *failed):
+            print(problem, file=sys.stderr)
+    if errors or failed:
+        fail(f"{len(errors)} errors in rule files, {len(failed)} examples that do not hold")
+    if not as_json:
+        print(f"{rules} rules, {told} examples")
+
+
+@rules_app.command("schema")
+def rules_schema() -> None:
+    """Print the JSON Schema of a rule file, for editors; alert_rules/schema.json is this."""
+    print(rulebook.schema_text(), end="")
 
 
 @app.command()
@@ -330,7 +328,7 @@ def migrate() -> None:
     try:
         applied = asyncio.run(migrations.migrate(settings.admin_postgres.get_secret_value(), passwords))
     except migrations.MigrationRefused as error:
-        _fail(str(error))
+        fail(str(error))
     print("\n".join(applied) if applied else "nothing to do")
 
 
@@ -340,7 +338,7 @@ def topics_provision() -> None:
     try:
         made = asyncio.run(provision(CoreSettings()))
     except UnsafeTopic as error:
-        _fail(str(error))
+        fail(str(error))
     print("\n".join(made) if made else "nothing to do")
 
 
@@ -407,7 +405,7 @@ def _plan(name: str, **figures: Any) -> LoadPlan:
     try:
         return LoadPlan(url=url, gateway_id=gateway_id, token=token, name=name, **figures)
     except ValueError as error:
-        _fail(str(error), UNUSABLE)
+        fail(str(error), UNUSABLE)
 
 
 async def _emulate(plan: LoadPlan) -> dict[str, float]:
@@ -418,10 +416,10 @@ async def _emulate(plan: LoadPlan) -> dict[str, float]:
 
 
 def _ingest() -> tuple[str, str, SecretStr]:
-    settings, found = EmulatorSettings(), _running()
+    settings, found = EmulatorSettings(), running_stack()
     if settings.emulator_gateway_token.get_secret_value() or found is None:
         if not settings.emulator_gateway_token.get_secret_value():
-            _fail("as which gateway? set PUMPWATCH_EMULATOR_GATEWAY_TOKEN, or start a stack with `make run`", UNUSABLE)
+            fail("as which gateway? set PUMPWATCH_EMULATOR_GATEWAY_TOKEN, or start a stack with `make run`", UNUSABLE)
         return settings.emulator_ingest_url, settings.emulator_gateway_id, settings.emulator_gateway_token
     return found["ingest"], found["gateway_id"], SecretStr(found["gateway_token"])
 

@@ -17,7 +17,7 @@ import faust
 import structlog
 from faust.types import TP
 
-from streams import rulebook, topics
+from streams import topics
 from streams.app import create_app
 from streams.applying import Applier
 from streams.backlog import Backlog
@@ -36,6 +36,7 @@ from streams.operations import (
 from streams.profile_listener import listen_for_profiles
 from streams.progress import Progress
 from streams.provision import provision
+from streams.rules_in_force import RulesInForce
 from streams.store import Store
 from streams.ticks import Ticks, hearing_of_service
 from streams.upkeep import keep_up
@@ -86,8 +87,8 @@ async def main(settings: Settings) -> None:
 
 
 async def _work(settings: Settings) -> None:
-    rules = rulebook.load(settings.rules)
     metrics = Metrics()
+    rules = RulesInForce.load(settings.rules, metrics.registry)
     async with contextlib.AsyncExitStack() as stack:
         dsn = settings.postgres.get_secret_value()
         opening = partial(Store.open, dsn, max_size=settings.worker_connections)
@@ -116,7 +117,7 @@ async def _serve(
     worker: Worker,
     applier: Applier,
     store: Store,
-    rules: Any,
+    rules: RulesInForce,
     metrics: Metrics,
 ) -> None:
     joined = asyncio.Event()
@@ -144,6 +145,7 @@ async def _serve(
         beat(store.pool, SERVICE, settings.instance),
         listen_for_profiles(dsn, worker.forget_pump, metrics),
         keep_up(store, metrics, now),
+        rules.watch(),
     )
     async with backlog, operations, _running(app, worker), background:
         joined.set()

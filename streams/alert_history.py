@@ -78,14 +78,14 @@ FROM {_NEW}
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """One fact about one alert.
+    """One fact about one alert; ``pump_id`` None: an alert of the system itself.
 
     ``revision`` and ``place`` are the pump's revision that the fact belongs to and its place among that revision's
     facts: with them the same decision has the same id when it is written again, and two decisions never share one.
     """
 
     event: AlertEvent
-    pump_id: str
+    pump_id: str | None
     site: str | None
     received_at: datetime | None
     revision: int

@@ -17,12 +17,12 @@ from typing import Final, Protocol
 import asyncpg
 
 from streams.dead_letters import DeadLetter, DeadLetterLimit, DeadLetterReason, DeadLetters, Limits
-from streams.deciding import Decided, by_pump, conflicts, decide_pump, first_seen, identity, strays
+from streams.deciding import Decided, by_pump, decide_conflicts, decide_pump, first_seen, identity, strays
 from streams.domain.pipeline import Disposition
-from streams.domain.rule import RuleBook
 from streams.domain.telemetry import Received
 from streams.metrics import Failure, Metrics
 from streams.partition import Partition, Record
+from streams.rules_in_force import RulesInForce
 from streams.store import Claim, Identity, StoredWorld, Work
 from streams.topics import MAX_BATCH_REPORTS, MalformedBatch, decode_batch, encode_batch
 from streams.worker_settings import Settings
@@ -53,6 +53,9 @@ class ClinicalStore(Protocol):
 
     async def due(self, partitions: Sequence[int], now: datetime, limit: int) -> list[str]:
         """Pumps whose deadline has passed."""
+
+    async def pumps_after(self, partition: int, pump_id: str, limit: int) -> list[str]:
+        """The partition's next pumps in the order of their ids."""
 
     async def apply(self, claim: Claim | None, work: Work, now: datetime) -> None:
         """Write everything in one transaction, or nothing."""
@@ -96,7 +99,7 @@ class Applier:
         settings: Settings,
         topic: str,
         store: ClinicalStore,
-        rules: RuleBook,
+        rules: RulesInForce,
         dead_letters: DeadLetters,
         limits: Limits,
         metrics: Metrics,
@@ -179,7 +182,7 @@ class Applier:
         for poison in decided.poisoned:
             letter = self._letter(run, poison.received, DeadLetterReason.UNDECIDABLE, poison.error)
             await self._divert(partition, letter)
-        await self._find_conflicts(decided)
+        await self._find_conflicts(partition, decided, now)
         claim = Claim(self._topic, partition.number, run[0].record.offset, next_offset)
         started = time.perf_counter()
         await self._store.apply(claim, Work(decided.readings, decided.quarantined, decided.changes), now)
@@ -189,12 +192,12 @@ class Applier:
         self._count(decided)
 
     async def _decide(self, partition: Partition, reports: Sequence[Received], now: datetime) -> Decided:
-        groups = by_pump(reports)
+        groups, rules = by_pump(reports), self._rules.book
         worlds = await self.worlds(partition, list(groups))
         decided = Decided()
         started = pause_at = time.perf_counter()
         for pump_id, group in groups.items():
-            decide_pump(decided, worlds[pump_id], group, self._rules, now, partition.number)
+            decide_pump(decided, worlds[pump_id], group, rules, now, partition.number)
             if time.perf_counter() - pause_at > SLICE_SECONDS:
                 # Metrics and health answer between two pumps of a batch that takes long.
                 await asyncio.sleep(0)
@@ -211,15 +214,14 @@ class Applier:
             found.update(await self._store.worlds(missing))
         return found
 
-    async def _find_conflicts(self, decided: Decided) -> None:
+    async def _find_conflicts(self, partition: Partition, decided: Decided, now: datetime) -> None:
         if not decided.repeated:
             return
         known: dict[Identity, bytes] = first_seen(decided)
         asked = [key for received in decided.repeated if (key := identity(received)) not in known]
         if asked:
             known.update(await self._store.fingerprints(asked))
-        found = conflicts(decided.repeated, known)
-        decided.quarantined.extend(found)
+        decide_conflicts(decided, known, self._rules.book, now, partition.number)
 
     async def _isolate(
         self, partition: Partition, opened: Opened, reports: Sequence[Received], error: Exception
@@ -288,7 +290,8 @@ class Applier:
     def _count(self, decided: Decided) -> None:
         reports = self._metrics.reports
         counts = {
-            Disposition.APPLIED.value: len(decided.readings) - decided.late,
+            Disposition.APPLIED.value: len(decided.readings) - decided.late - decided.released,
+            "released": decided.released,
             Disposition.LATE.value: decided.late,
             "dead_letter": len(decided.poisoned),
         }

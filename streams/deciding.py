@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from streams.domain.alert import AlertEvent
-from streams.domain.pipeline import Disposition, Hearing, Step, step, tick
+from streams.domain.pipeline import Disposition, Hearing, Step, note_conflict, step, tick
 from streams.domain.rule import RuleBook
 from streams.domain.telemetry import Received, fingerprint
 from streams.domain.world import World, snapshot
@@ -29,6 +29,8 @@ class Decided:
 
     readings: list[Received] = field(default_factory=list)
     late: int = 0
+    released: int = 0
+    """How many of the readings had been quarantined before."""
     repeated: list[Received] = field(default_factory=list)
     """Seen before under the same identity: the same report again, or a conflict that only the store can tell."""
     quarantined: list[Quarantined] = field(default_factory=list)
@@ -36,6 +38,10 @@ class Decided:
     after: list[StoredWorld] = field(default_factory=list)
     """The changed pumps as they are once the changes are committed; in the order of ``changes``."""
     poisoned: list[Poison] = field(default_factory=list)
+    held: dict[Identity, bytes] = field(default_factory=dict)
+    """Fingerprints of quarantined reports whose identities were used again."""
+    unchanged: dict[str, StoredWorld] = field(default_factory=dict)
+    """Pumps that only repeated themselves; see `decide_conflicts`."""
 
 
 def by_pump(reports: Iterable[Received]) -> dict[str, list[Received]]:
@@ -74,21 +80,72 @@ def decide_pump(
         except Exception as error:  # noqa: BLE001 - one report that no rule can judge must not stop the others
             decided.poisoned.append(Poison(received, error))
             continue
-        if outcome.disposition is Disposition.APPLIED or outcome.disposition is Disposition.LATE:
-            decided.readings.append(received)
-            decided.late += outcome.disposition is Disposition.LATE
-            world = outcome.world
-            if outcome.events:
-                events.extend(outcome.events)
-                caused_at = caused_at or received.received_at
-        elif outcome.disposition is Disposition.DUPLICATE:
+        if outcome.disposition is Disposition.DUPLICATE:
             decided.repeated.append(received)
-        else:
-            decided.quarantined.append(Quarantined(received, "future"))
+            decided.held.update(_held(world, received))
+            continue
+        _sort(decided, received, outcome)
+        world = outcome.world
+        if outcome.events:
+            events.extend(outcome.events)
+            caused_at = caused_at or received.received_at
     if world is not stored.world:
         caused_at = caused_at or reports[-1].received_at
         decided.changes.append(_change(stored, world, tuple(events), caused_at, partition))
         decided.after.append(StoredWorld(stored.revision + 1, world, profiles))
+    elif decided.repeated:
+        decided.unchanged[world.pump_id] = stored
+
+
+def _sort(decided: Decided, received: Received, outcome: Step) -> None:
+    """Where a report goes, and those that it takes out of quarantine."""
+    if outcome.released:
+        decided.readings.extend(outcome.released)
+        decided.released += len(outcome.released)
+    if outcome.disposition is Disposition.QUARANTINED_FUTURE:
+        decided.quarantined.append(Quarantined(received, "future"))
+    else:
+        decided.readings.append(received)
+        decided.late += outcome.disposition is Disposition.LATE
+
+
+def _held(world: World, received: Received) -> dict[Identity, bytes]:
+    """What a held report under the same identity said: it is not among the stored readings."""
+    wanted = identity(received)
+    return {identity(one): fingerprint(one.report) for one in world.head.timing.held if identity(one) == wanted}
+
+
+def decide_conflicts(
+    decided: Decided, known: Mapping[Identity, bytes], rules: RuleBook, now: datetime, partition: int
+) -> None:
+    """Set aside the repeats that say something else than what was applied, and let their pumps' alerts know.
+
+    Args:
+        decided: Of the same batch, all of its pumps decided.
+        known: What is stored or was applied under the repeats' identities.
+        rules: The rules in force.
+        now: Service time, aware UTC.
+        partition: Of the batch.
+    """
+    found = conflicts(decided.repeated, known)
+    decided.quarantined.extend(found)
+    for one in found:
+        pump_id = one.received.report.pump_id
+        place = next((index for index, change in enumerate(decided.changes) if change.pump_id == pump_id), None)
+        stored = decided.unchanged[pump_id] if place is None else decided.after[place]
+        outcome = note_conflict(stored.world, one.received, stored.profiles, rules, now)
+        if place is None:
+            decided.changes.append(_change(stored, outcome.world, outcome.events, one.received.received_at, partition))
+            decided.after.append(StoredWorld(stored.revision + 1, outcome.world, stored.profiles))
+            continue
+        change = decided.changes[place]
+        decided.changes[place] = replace(
+            change,
+            world=outcome.world,
+            snapshot=snapshot(outcome.world, stored.profiles),
+            events=(*change.events, *outcome.events),
+        )
+        decided.after[place] = replace(stored, world=outcome.world)
 
 
 def decide_tick(
@@ -121,11 +178,14 @@ def identity(received: Received) -> Identity:
 
 
 def first_seen(decided: Decided) -> dict[Identity, bytes]:
-    """Fingerprints of the batch's own new readings, for repeats within the batch; empty when nothing repeats."""
+    """What is known without the store of the repeats' identities: the batch's own readings, and held reports."""
     if not decided.repeated:
         return {}
     wanted = {identity(received) for received in decided.repeated}
-    return {key: fingerprint(received.report) for received in decided.readings if (key := identity(received)) in wanted}
+    known = {
+        key: fingerprint(received.report) for received in decided.readings if (key := identity(received)) in wanted
+    }
+    return decided.held | known
 
 
 def conflicts(repeated: Iterable[Received], known: Mapping[Identity, bytes]) -> list[Quarantined]:

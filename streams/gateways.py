@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
@@ -91,9 +92,18 @@ async def revoke(pool: Pool, gateway_id: str) -> bool:
     return found is not None
 
 
-async def load_active(pool: Pool) -> dict[bytes, str]:
-    """Gateway ids by the hash of the token that is valid now."""
+@dataclass(frozen=True, slots=True)
+class Active:
+    """The gateways that may send now: their ids by the hash of their token, and which of them stand in a clinic."""
+
+    by_hash: Mapping[bytes, str]
+    clinics: frozenset[str]
+
+
+async def load_active(pool: Pool) -> Active:
+    """Gateways whose token is valid now."""
     rows = await pool.fetch(
-        "SELECT token_hash, gateway_id FROM gateway WHERE revoked_at IS NULL", timeout=STATEMENT_SECONDS
+        "SELECT token_hash, gateway_id, kind FROM gateway WHERE revoked_at IS NULL", timeout=STATEMENT_SECONDS
     )
-    return {row["token_hash"]: row["gateway_id"] for row in rows}
+    clinics = frozenset(row["gateway_id"] for row in rows if row["kind"] == "clinic")
+    return Active({row["token_hash"]: row["gateway_id"] for row in rows}, clinics)

@@ -147,6 +147,15 @@ class Inbox:
         self._bytes = 0
 
 
+@dataclass(slots=True)
+class Sweep:
+    """How far a partition's pumps were looked at under a rule book: up to ``after``, or all of them when ``done``."""
+
+    key: str = ""
+    after: str = ""
+    done: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class LogRange:
     """Offsets the broker has of a partition: ``start`` inclusive, ``end`` exclusive; and the topic's id, if known."""
@@ -179,6 +188,7 @@ class Partition:
         """Whether reports of its pumps wait in the backlog: they are accepted, and cannot be applied yet."""
         self.heard_until: datetime | None = None
         """Service time up to which everything accepted has been applied; None: not known yet."""
+        self.sweep = Sweep()
         self.progress_at = 0.0
         self.seek_at: float | None = None
 
@@ -194,6 +204,7 @@ class Partition:
         self.assigned, self.stopped = True, stopped
         self.next_offset, self.unsure = next_offset, False
         self.progress_at, self.seek_at, self.fences = at, None, 0
+        self.sweep = Sweep()
 
     def let_go(self) -> None:
         """The broker took it away: nothing in memory is ours any more."""

@@ -6,7 +6,9 @@ Passwords are kept as argon2id hashes with the second recommended parameters of 
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
+import secrets
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -21,6 +23,8 @@ from streams.domain.escalation import Channel, Contact, Role
 
 Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.Pool[Any]"
 
+WATCHDOG_SITE: Final = "pumpwatch-watchdog"
+"""The site of the synthetic pump, and of nothing else."""
 STATEMENT_SECONDS: Final = 5.0
 PASSWORD_CHARACTERS: Final = (12, 256)
 """Inclusive; NIST SP 800-63B asks for length and against rules of composition."""
@@ -71,6 +75,11 @@ class Person:
     disabled_at: datetime | None
 
 
+def new_webhook_secret() -> str:
+    """A secret of 256 random bits in the form of Standard Webhooks."""
+    return f"whsec_{base64.b64encode(secrets.token_bytes(32)).decode()}"
+
+
 async def add(connection: Connection, person: NewPerson, password: str) -> None:
     """Add somebody who may sign in with ``password``.
 
@@ -97,6 +106,22 @@ async def add(connection: Connection, person: NewPerson, password: str) -> None:
     )
     if added is None:
         raise PersonRefused(f"there is already a person {person.person_id}")
+
+
+async def set_webhook(connection: Connection, person_id: str, url: str) -> None:
+    """Give somebody another webhook address; its secret stays.
+
+    Raises:
+        PersonRefused: If there is no such person.
+    """
+    changed = await connection.fetchval(
+        "UPDATE person SET webhook_url = $2 WHERE person_id = $1 RETURNING person_id",
+        person_id,
+        url,
+        timeout=STATEMENT_SECONDS,
+    )
+    if changed is None:
+        raise PersonRefused(f"there is no person {person_id}")
 
 
 async def list_all(connection: Connection) -> list[Person]:
@@ -163,16 +188,19 @@ async def set_password(connection: Connection, person_id: str, password: str, no
 async def roster(connection: Connection, site: str | None) -> list[Contact]:
     """Who may be told about alerts of a site, by sign-in name.
 
-    A pump without a known site concerns everybody: better one too many than nobody.
+    A pump without a known site concerns everybody: better one too many than nobody. Of the synthetic pump's alarms
+    only the watchdog itself is told.
     """
     rows = await connection.fetch(
         """
         SELECT person_id, ladder_role, email IS NOT NULL AS email, webhook_url IS NOT NULL AS webhook
         FROM person
-        WHERE ladder_role IS NOT NULL AND disabled_at IS NULL AND ($1::text IS NULL OR site IS NULL OR site = $1)
+        WHERE ladder_role IS NOT NULL AND disabled_at IS NULL
+              AND ($1::text IS NULL OR site = $1 OR (site IS NULL AND $1 <> $2))
         ORDER BY person_id
         """,
         site,
+        WATCHDOG_SITE,
         timeout=STATEMENT_SECONDS,
     )
     return [

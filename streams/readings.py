@@ -26,7 +26,7 @@ COLUMNS: Final = (
     *("pump_id", "event_time", "boot_id", "seq", "gateway_id", "gateway_time", "received_at", "content_hash", "motor"),
     *("alarms", "reservoir_estimated_ml", "reservoir_measured_ml", "flow_programmed_ml_per_day"),
     *("volume_programmed_ml", "volume_delivered_ml", "temperature_celsius", "battery_voltage_v", "battery_eri"),
-    *("battery_eos", "emi_level", "emi_count", "flow_valve", "program_checksum", "events"),
+    *("battery_eos", "emi_level", "emi_count", "flow_valve", "program_checksum", "events", "clinic"),
 )
 _CONTENT_HASH, _EVENTS = COLUMNS.index("content_hash"), COLUMNS.index("events")
 _JSON: Final = msgspec.json.Encoder()
@@ -73,6 +73,7 @@ def row_of(received: Received) -> Row:
         report.flow_valve,
         report.program_checksum,
         _events_json(report.events) if report.events else None,
+        received.clinic,
     )
 
 

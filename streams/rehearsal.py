@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
+from difflib import unified_diff
+from itertools import zip_longest
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import msgspec
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from streams.domain import pipeline
-from streams.domain.alert import AlertEvent
+from streams.domain.alert import AlertEvent, AlertEventKind
 from streams.domain.care import CareRecord, CareRejected, care_from
+from streams.domain.deadman import DeadMan, Limits, Turn, look, passed
 from streams.domain.pipeline import Hearing, ResolveRefused
 from streams.domain.profile import ProfileHistory, ProfileRejected, PumpProfile, profile_from
-from streams.domain.rule import RuleBook
+from streams.domain.rule import Rule, RuleBook
+from streams.domain.system import SYSTEM_CONDITIONS, Observation, OpenSystemAlert, SystemBook
 from streams.domain.telemetry import Received, Rejected, validate
 from streams.domain.world import World
+from streams.rulebook import examples
 
 START: Final = datetime(2026, 11, 2, tzinfo=UTC)
 """Offset zero of every example."""
@@ -40,6 +46,19 @@ class Recorded:
 
     recorded_at: datetime
     event: AlertEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An example of a rule that does not come out as its file says."""
+
+    rule_id: str
+    example: str
+    reason: str
+
+    def __str__(self) -> str:
+        """One line."""
+        return f"{self.rule_id}: example {self.example!r}: {self.reason}"
 
 
 class ExampleError(ValueError):
@@ -174,3 +193,161 @@ def _tick_until(
         told.extend(Recorded(now, event) for event in step.events)
         world = step.world
     return world
+
+
+# Examples as tests -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One example that was run: a line for each expected event, and for each that the rule told."""
+
+    expected: tuple[str, ...]
+    got: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        """Whether the rule did exactly what its file says."""
+        return self.expected == self.got
+
+    def difference(self) -> str:
+        """The first line in which they differ, in words."""
+        for got, expected in zip(self.got, self.expected, strict=False):
+            if got != expected:
+                return f"expected {expected}, got {got}"
+        if len(self.got) > len(self.expected):
+            return f"got {self.got[len(self.expected)]} beyond what is expected"
+        return f"expected {self.expected[len(self.got)]}, got nothing more"
+
+    def diff(self) -> str:
+        """The two lists against each other, as a unified diff without its heading; empty when they are the same."""
+        lines = unified_diff(self.expected, self.got, "expected", "got", n=20, lineterm="")
+        return "\n".join(line for line in lines if not line.startswith("@@"))
+
+
+def try_example(rule: Rule, example: Mapping[str, Any], rules: RuleBook) -> Trial:
+    """Run one example of a rule through the engine; the other rules of the book take part.
+
+    Amended facts count only where the example expects some. A rule of the system itself is tried by what it would
+    observe.
+
+    Raises:
+        ExampleError: If a report, profile, care record or observation in it is not valid.
+    """
+    if "observations" in example:
+        return _try_observations(rule, example)
+    if "passes" in example:
+        return _try_switch(rule, example)
+    reports = [received_of(entry, number) for number, entry in enumerate(example["reports"])]
+    resolutions = [(moment(offset), rule.id) for offset in example["resolve"]]
+    zone = ZoneInfo(example["time_zone"])
+    known = profiles_of(example["profile"], example["profiles"], example["care"], zone)
+    _, told = rehearse(reports, known, rules, moment(example["until"]), resolutions)
+    expected: list[Mapping[str, Any]] = example["expect"]
+    amendments = any(fact["event"] == "amended" for fact in expected)
+    mine = [
+        one
+        for one in told
+        if one.event.alert.rule_id == rule.id and (amendments or one.event.kind is not AlertEventKind.AMENDED)
+    ]
+    pairs = zip_longest(mine, expected[: len(mine)], fillvalue=None)
+    got = tuple(_told_line(one, fact) for one, fact in pairs if one is not None)
+    return Trial(tuple(_expected_line(fact) for fact in expected), got)
+
+
+def _try_observations(rule: Rule, example: Mapping[str, Any]) -> Trial:
+    book = SystemBook([(rule, SYSTEM_CONDITIONS[rule.condition_name])], START)
+    known: list[OpenSystemAlert] = []
+    got: list[tuple[datetime, str, OpenSystemAlert]] = []
+    for entry in example["observations"]:
+        seen = _observation(entry)
+        verdict = book.judge(seen, known)
+        closed = [(seen.at, "cleared", alert) for alert in verdict.closes]
+        opened = [
+            (seen.at, "opened", OpenSystemAlert(finding.rule_id, finding.subject, finding.priority))
+            for finding in verdict.opens
+        ]
+        known = [alert for alert in known if alert not in verdict.closes] + [alert for _, _, alert in opened]
+        got.extend((*closed, *opened))
+    expected: list[Mapping[str, Any]] = example["expect"]
+    lines = []
+    for index, (at, event, alert) in enumerate(got):
+        brief = index < len(expected) and expected[index]["priority"] is None
+        lines.append(_system_line(at, event, alert.subject, None if brief else alert.priority))
+    wanted = [_system_line(moment(fact["at"]), fact["event"], fact["subject"], fact["priority"]) for fact in expected]
+    return Trial(tuple(wanted), tuple(lines))
+
+
+def _try_switch(rule: Rule, example: Mapping[str, Any]) -> Trial:
+    limits = Limits(
+        medium_after=timedelta(seconds=rule.parameters["medium_seconds"]),
+        high_after=timedelta(seconds=rule.parameters["high_seconds"]),
+        passes_to_clear=int(rule.parameters["passes"]),
+    )
+    man, passes = DeadMan(START), {moment(offset) for offset in example["passes"]}
+    got: list[str] = []
+    now, until = START, moment(example["until"])
+    while now <= until:
+        if now in passes:
+            man, turn = passed(man, now, limits)
+            got.extend(_turn_line(now, turn))
+        turns = True
+        while turns:
+            man, turn = look(man, now, limits)
+            got.extend(_turn_line(now, turn))
+            turns = turn is not None
+        now += timedelta(seconds=1)
+    wanted = tuple(f"at {offset_of(moment(fact['at']))}  {fact['event']}" for fact in example["expect"])
+    return Trial(wanted, tuple(got))
+
+
+def _turn_line(at: datetime, turn: Turn | None) -> list[str]:
+    return [f"at {offset_of(at)}  {turn.value}"] if turn is not None else []
+
+
+def _observation(entry: Mapping[str, Any]) -> Observation:
+    fields = {**entry, "at": moment(entry["at"])}
+    try:
+        return _OBSERVATION.validate_python(fields)
+    except ValidationError as error:
+        raise ExampleError(f"observation at {entry['at']}: {error}") from error
+
+
+_OBSERVATION: Final = TypeAdapter(Observation)
+
+
+def _system_line(at: datetime, event: str, subject: str, priority: str | None) -> str:
+    words = [f"priority {priority}"] if priority is not None else []
+    return "  ".join([f"at {offset_of(at)}", event, subject, *words])
+
+
+def _expected_line(fact: Mapping[str, Any]) -> str:
+    said = [f"{name} {fact[name]}" for name in ("priority", "reason") if fact[name] is not None]
+    recorded = [f"recorded {offset_of(moment(fact['recorded']))}"] if fact["recorded"] is not None else []
+    return "  ".join([f"at {offset_of(moment(fact['at']))}", fact["event"], *said, *recorded])
+
+
+def _told_line(one: Recorded, fact: Mapping[str, Any] | None) -> str:
+    """What was told, with as many words as the expectation at its place uses; all of them where there is none."""
+    event = one.event
+    said = {"priority": event.alert.priority.value, "reason": str(event.reason)}
+    words = [f"{name} {value}" for name, value in said.items() if fact is None or fact[name] is not None]
+    recorded = [f"recorded {offset_of(one.recorded_at)}"] if fact is not None and fact["recorded"] is not None else []
+    return "  ".join([f"at {offset_of(event.effective_at)}", event.kind.value, *words, *recorded])
+
+
+def offset_of(at: datetime) -> str:
+    """A time as the ISO 8601 duration since the example's start, in days, hours, minutes and seconds."""
+    return str(_DURATION.dump_python(at - START, mode="json"))
+
+
+def failures(rules: RuleBook) -> Iterator[Failure]:
+    """Every example of every rule that does not hold, with what it expected and what it got."""
+    for rule, example in examples(rules):
+        try:
+            trial = try_example(rule, example, rules)
+        except Exception as error:  # noqa: BLE001 - a rule that cannot judge its own example is what is looked for
+            yield Failure(rule.id, example["name"], f"{type(error).__name__}: {error}")
+            continue
+        if not trial.passed:
+            yield Failure(rule.id, example["name"], trial.difference())

@@ -267,6 +267,18 @@ class Store:
         )
         return [row["pump_id"] for row in rows]
 
+    async def pumps_after(self, partition: int, pump_id: str, limit: int) -> list[str]:
+        """The first pumps of a partition after ``pump_id`` in the order of the ids; all of them by going on."""
+        rows = await self.pool.fetch(
+            """
+            SELECT pump_id FROM pump_state WHERE kafka_partition = $1 AND pump_id > $2 ORDER BY pump_id LIMIT $3
+            """,
+            partition,
+            pump_id,
+            limit,
+        )
+        return [row["pump_id"] for row in rows]
+
     # Writing ----------------------------------------------------------------------------------------------------------
 
     async def apply(self, claim: Claim | None, work: Work, now: datetime) -> None:

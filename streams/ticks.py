@@ -1,7 +1,10 @@
-"""Time passes for pumps that say nothing: deadlines fire, gaps are given up, silence is judged.
+"""Time passes for pumps that say nothing: deadlines fire, gaps are given up, silence is judged, rules change.
 
 Each look takes the partitions that are ours, their pumps that are due, and writes what follows under the partition's
 fence. A tick that is lost is made up by the next one; nothing depends on its moment.
+
+Pumps that were judged under other rules than those in force are judged again, also those that say nothing: after a
+change of rules and after each assignment, all pumps of a partition are looked at once, `SWEEP` at a time.
 """
 
 from __future__ import annotations
@@ -17,11 +20,11 @@ import structlog
 
 from streams.applying import REFUSALS, Applier, ClinicalStore, remember
 from streams.deciding import Decided, decide_tick
-from streams.domain.pipeline import Hearing
-from streams.domain.rule import RuleBook
+from streams.domain.pipeline import Hearing, outdated
 from streams.metrics import Failure, Metrics
 from streams.operations import STATEMENT_SECONDS
-from streams.partition import Partition
+from streams.partition import Partition, Sweep
+from streams.rules_in_force import RulesInForce
 from streams.store import Claim, Fenced, StaleWorlds, Work
 from streams.topics import partition_of
 from streams.worker import TRANSIENT, Worker
@@ -29,6 +32,9 @@ from streams.worker_settings import Settings
 
 DUE_LIMIT: Final = 2_000
 CHUNK: Final = 200
+SWEEP: Final = 200
+"""At most so many pumps are looked at per round because rules may have changed: with half a second between rounds, a
+fleet of 24,000 within a minute or two, and never so many at once that telemetry waits for them."""
 SET_ASIDE: Final = timedelta(seconds=60)
 SET_ASIDE_LIMIT: Final = 1_000
 DEAF_AFTER: Final = timedelta(seconds=15)
@@ -68,7 +74,7 @@ class Ticks:
         worker: Worker,
         store: ClinicalStore,
         applier: Applier,
-        rules: RuleBook,
+        rules: RulesInForce,
         hearing: Callable[[datetime], Awaitable[Hearing]],
         metrics: Metrics,
         clock: Callable[[], datetime],
@@ -103,41 +109,77 @@ class Ticks:
         groups: dict[int, list[str]] = {}
         for pump_id in sorted(set(found) - self._set_aside.keys()):
             groups.setdefault(partition_of(pump_id, self._settings.partitions), []).append(pump_id)
-        if not groups:
-            return
-        service = await self._hearing(now)
-        for partition in self._worker.partitions:
-            due = groups.get(partition.number, [])
-            for first in range(0, len(due), CHUNK):
-                await self._tick(partition, due[first : first + CHUNK], now, service)
+        fine = True
+        if groups:
+            service = await self._hearing(now)
+            for partition in self._worker.partitions:
+                due = groups.get(partition.number, [])
+                for first in range(0, len(due), CHUNK):
+                    fine = await self._tick(partition, due[first : first + CHUNK], now, service) and fine
+        if fine:
+            await self._sweep(now)
 
-    async def _tick(self, partition: Partition, due: Sequence[str], now: datetime, service: Hearing) -> None:
+    async def _sweep(self, now: datetime) -> None:
+        """Look at the next pumps that may have been judged under other rules than those in force."""
+        key, left = self._rules.book.key, SWEEP
+        for partition in self._worker.partitions:
+            sweep = partition.sweep
+            if sweep.key != key:
+                sweep = partition.sweep = Sweep(key)
+            if sweep.done or not partition.open or not left:
+                continue
+            pump_ids = await self._store.pumps_after(partition.number, sweep.after, left)
+            if pump_ids:
+                ours = [pump_id for pump_id in pump_ids if pump_id not in self._set_aside]
+                if not await self._tick(partition, ours, now, await self._hearing(now), only_outdated=True):
+                    continue
+                sweep.after = pump_ids[-1]
+            sweep.done = len(pump_ids) < left
+            left -= len(pump_ids)
+
+    async def _tick(
+        self,
+        partition: Partition,
+        due: Sequence[str],
+        now: datetime,
+        service: Hearing,
+        *,
+        only_outdated: bool = False,
+    ) -> bool:
+        """Let time pass for these pumps; False: nothing was written, and the next round must look at them again."""
         async with partition.lock:
             if not partition.open:
-                return
+                return False
             await self._worker.make_sure(partition)
             heard_until = partition.heard_until or service.since
             hearing = Hearing(service.since, min(service.until, heard_until))
             try:
-                await self._write(partition, due, now, hearing)
+                await self._write(partition, due, now, hearing, only_outdated=only_outdated)
             except Fenced:
                 self._worker.fenced(partition)
+                return False
             except StaleWorlds:
                 self._metrics.failures.labels(Failure.STALE).inc()
                 partition.cache.clear()
+                return False
             except REFUSALS as error:
                 partition.cache.clear()
                 await self._one_by_one(partition, due, now, hearing, error)
             except BaseException:
                 partition.forget()
                 raise
+            return True
 
-    async def _write(self, partition: Partition, due: Sequence[str], now: datetime, hearing: Hearing) -> None:
-        worlds = await self._applier.worlds(partition, due)
+    async def _write(
+        self, partition: Partition, due: Sequence[str], now: datetime, hearing: Hearing, *, only_outdated: bool = False
+    ) -> None:
+        worlds, rules = await self._applier.worlds(partition, due), self._rules.book
         decided = Decided()
         for pump_id in due:
+            if only_outdated and not outdated(worlds[pump_id].world, rules):
+                continue
             try:
-                decide_tick(decided, worlds[pump_id], self._rules, now, hearing, partition.number)
+                decide_tick(decided, worlds[pump_id], rules, now, hearing, partition.number)
             except Exception as error:  # noqa: BLE001 - one pump that cannot be judged must not stop the others
                 self._put_aside(pump_id, now, error)
         if not decided.changes:

@@ -28,6 +28,7 @@ MODULES: Final = {
     "web": "services.web",
     "emulator": "services.emulator",
     "mailbox": "services.standalone.mailbox",
+    "watchdog": "services.watchdog",
 }
 
 
@@ -165,7 +166,11 @@ class Stack:
         """The environment that every service gets."""
         ports = {
             **{f"PUMPWATCH_{name}_PORT": "0" for name in ("INGEST", "WEB")},
-            **{f"PUMPWATCH_{name}_METRICS_PORT": "0" for name in ("INGEST", "WORKER", "NOTIFY", "WEB", "EMULATOR")},
+            **{
+                f"PUMPWATCH_{name}_METRICS_PORT": "0"
+                for name in ("INGEST", "WORKER", "NOTIFY", "WEB", "EMULATOR", "WATCHDOG")
+            },
+            "PUMPWATCH_WATCHDOG_RECEIVER_PORT": "0",
         }
         return {
             **ports,

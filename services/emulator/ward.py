@@ -13,8 +13,8 @@ from services.emulator import physics
 from services.emulator.physics import Build, Document, Pump
 from services.emulator.scenario import Act, ActKind, PumpPlan, Scenario, low_limit_ml, profile_of, pump_id
 
-REFILL_ABOVE_LIMIT_ML = 1.0
-"""A pump without a story is refilled this long before it would be low."""
+REFILL_AHEAD_DAYS = 18
+"""A pump without a story is refilled this long before it would be low by its program: before RSV-03 asks for a date."""
 IMPLANTED_DAYS = (200, 1_600)
 
 
@@ -70,8 +70,9 @@ class _Life:
         self._acts = list(plan.story)
         first = start + plan.history.since if plan.history else start + plan.report_every * character.random()
         self.next_at = first
-        self._refill_at_ml = low_limit_ml(scenario, plan) + REFILL_ABOVE_LIMIT_ML
         self._full_ml = 0.9 * profile_of(scenario, plan).reservoir_ml
+        ahead_ml = REFILL_AHEAD_DAYS * plan.flow_ml_per_day
+        self._refill_at_ml = min(low_limit_ml(scenario, plan) + ahead_ml, 0.8 * self._full_ml)
         self._pump = self._born(scenario, plan, identity, boot_id, first, character)
 
     def _born(

@@ -95,7 +95,7 @@ async def _serve(
     listener: socket.socket,
 ) -> None:
     edge = ReportsEdge(known, batcher, _allowance(settings), _limits(settings), metrics, now)
-    kafka_edge = KafkaEdge(settings, batcher, publisher, PostgresLimits(pool), metrics, now)
+    kafka_edge = KafkaEdge(settings, batcher, publisher, PostgresLimits(pool), known, metrics, now)
     feeder = Feeder(settings, publisher, pool, metrics)
 
     async def ready() -> str | None:

@@ -23,6 +23,7 @@ from services.ingest.judging import Reason, judge, reason_of
 from services.ingest.metrics import Failure, Metrics, RequestOutcome, Transport
 from services.ingest.publisher import NotAcknowledged, Publisher
 from services.ingest.settings import Settings
+from services.ingest.tokens import KnownGateways
 from services.ingest.urgency import carries_alarm, lane_of
 from streams import topics
 from streams.dead_letters import DeadLetterLimit, PostgresLimits
@@ -47,8 +48,11 @@ class Unusable:
     reason: Reason
 
 
-def judge_record(key: bytes | None, value: bytes | None, now: datetime) -> Received | Reason:
-    """The report in a record, or why there is none; the key must be the report's ``pump_id`` in UTF-8."""
+def judge_record(key: bytes | None, value: bytes | None, now: datetime, known: KnownGateways) -> Received | Reason:
+    """The report in a record, or why there is none; the key must be the report's ``pump_id`` in UTF-8.
+
+    Kafka decides who may write here, so a gateway that is not known may pass reports on; it is not a clinic's then.
+    """
     if value is None:
         return Reason.NO_VALUE
     report = judge(value, now)
@@ -56,7 +60,7 @@ def judge_record(key: bytes | None, value: bytes | None, now: datetime) -> Recei
         return reason_of(report)
     if key != report.pump_id.encode():
         return Reason.KEY_MISMATCH
-    return Received(report=report, received_at=now)
+    return Received(report=report, received_at=now, clinic=known.in_clinic(report.gateway_id))
 
 
 def letter_headers(unusable: Unusable, now: datetime) -> list[tuple[str, bytes]]:
@@ -108,6 +112,7 @@ class KafkaEdge:
         batcher: Where usable reports go.
         publisher: Puts dead letters on Kafka.
         limits: Remembers each partition's dead letters in a row.
+        known: Tells a clinic's gateways from those at homes.
         metrics: Where it counts.
         clock: Service time, aware UTC.
     """
@@ -118,11 +123,12 @@ class KafkaEdge:
         batcher: Batcher,
         publisher: Publisher,
         limits: PostgresLimits,
+        known: KnownGateways,
         metrics: Metrics,
         clock: Callable[[], datetime],
     ) -> None:
         self._settings, self._batcher, self._publisher = settings, batcher, publisher
-        self._stored_limits, self._metrics, self._clock = limits, metrics, clock
+        self._stored_limits, self._known, self._metrics, self._clock = limits, known, metrics, clock
         self._topic = settings.topic(topics.REPORTS.name)
         self._dead_letters = settings.topic(topics.DEAD_LETTERS.name)
         self._age: timedelta = settings.backlog_age
@@ -196,7 +202,7 @@ class KafkaEdge:
     ) -> None:
         limit, now = await self._limit(partition), self._clock()
         for record in records:
-            judged = judge_record(record.key, record.value, now)
+            judged = judge_record(record.key, record.value, now, self._known)
             if isinstance(judged, Received):
                 limit.usable(1, time.monotonic())
                 result.alarm = result.alarm or carries_alarm(judged.report)

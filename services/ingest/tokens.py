@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import asyncpg
@@ -22,17 +22,21 @@ MAX_TOKEN: Final = 256
 
 
 class KnownGateways:
-    """The gateways with a valid token, by the token's hash."""
+    """The gateways with a valid token, by the token's hash, and where they stand."""
 
-    def __init__(self, by_hash: Mapping[bytes, str] | None = None) -> None:
-        self._by_hash = by_hash or {}
+    def __init__(self, by_hash: Mapping[bytes, str] | None = None, clinics: Iterable[str] = ()) -> None:
+        self._by_hash, self._clinics = by_hash or {}, frozenset(clinics)
 
     def __len__(self) -> int:
         return len(self._by_hash)
 
-    def replace(self, by_hash: Mapping[bytes, str]) -> None:
+    def replace(self, by_hash: Mapping[bytes, str], clinics: Iterable[str] = ()) -> None:
         """From now on these, and no others."""
-        self._by_hash = by_hash
+        self._by_hash, self._clinics = by_hash, frozenset(clinics)
+
+    def in_clinic(self, gateway_id: str) -> bool:
+        """Whether the gateway is one of a clinic; one without a valid token is not."""
+        return gateway_id in self._clinics
 
     def speaking(self, authorization: str | None) -> str | Problem:
         """The gateway that an ``Authorization`` header speaks for."""
@@ -65,7 +69,8 @@ class Tokens:
             NO_DATABASE: PostgreSQL does not answer.
         """
         async with asyncio.timeout(STATEMENT_SECONDS):
-            self._known.replace(await gateways.load_active(self._pool))
+            active = await gateways.load_active(self._pool)
+        self._known.replace(active.by_hash, active.clinics)
         self.read_at = time.monotonic()
         self._metrics.gateways.set(len(self._known))
         self._metrics.gateways_read.set(time.time())

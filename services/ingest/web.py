@@ -170,6 +170,7 @@ class ReportsEdge:
     async def _judge(self, parts: Sequence[bytes], gateway_id: str) -> _Judged | Problem:
         """Judge each report; a syntax error in JSON was found before, and here spoils only its own line."""
         now, taken, rejected, alarm = self._clock(), [], [], False
+        clinic = self._gateways.in_clinic(gateway_id)
         for index, raw in enumerate(parts):
             if index % JUDGED_AT_ONCE == JUDGED_AT_ONCE - 1:
                 await asyncio.sleep(0)
@@ -181,7 +182,8 @@ class ReportsEdge:
             else:
                 alarm = alarm or carries_alarm(report)
                 lane = lane_of(report, now, self._limits.backlog_age)
-                taken.append(Taken(Received(report=report, received_at=now), lane, len(raw)))
+                received = Received(report=report, received_at=now, clinic=clinic)
+                taken.append(Taken(received, lane, len(raw)))
         for one in rejected:
             self._metrics.rejected.labels(Transport.HTTP, one.reason).inc()
         return _Judged(tuple(taken), tuple(rejected), alarm) if taken else _nothing_usable(tuple(rejected))

@@ -46,6 +46,10 @@ _READ: Final = """
            parent.priority::text AS parent_priority,
            l.ladder, l.started_at, l.next_step, l.next_step_at, l.ended_at, l.ended_reason,
            step.last_at, step.failed, told.physician_at, p.profile, s.time_zone,
+           a.rule_id = 'COM-01' AND EXISTS (
+               SELECT FROM alert storm
+               WHERE storm.rule_id = 'SYS-01' AND storm.pump_id IS NULL AND storm.site IS NOT DISTINCT FROM a.site
+                     AND storm.resolved_at IS NULL AND NOT storm.retracted) AS grouped,
            clock_timestamp() AS now
     FROM alert a
     LEFT JOIN alert parent ON parent.alert_id = a.parent_id AND parent.resolved_at IS NULL AND NOT parent.retracted
@@ -100,6 +104,7 @@ def _case(row: asyncpg.Record) -> Case:
         confirmed_at=max(row["confirmed_at"], row["raised_at"]) if row["confirmed_at"] else None,
         physician_by=row["physician_by"],
         parent_priority=Priority(row["parent_priority"]) if row["parent_priority"] else None,
+        grouped=row["grouped"],
         high_risk=therapy.high_risk,
         time_to_harm=time_to_harm(therapy),
         zone=ZoneInfo(row["time_zone"]) if row["time_zone"] else UTC,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final, TypeAlias
 
 import asyncpg
@@ -22,7 +23,10 @@ from services.notify.metrics import Metrics
 from services.notify.publisher import Publisher
 from services.notify.rounds import Wakes, go_round
 from services.notify.settings import Settings
+from services.notify.system_watch import EVERY_SECONDS as WATCH_SECONDS
+from services.notify.system_watch import SystemWatch
 from services.notify.webhook import Webhook
+from streams import rulebook
 from streams.domain.escalation import Channel as ChannelName
 from streams.operations import HEARTBEAT_SECONDS, NO_DATABASE, STOPPING_SECONDS, Operations, record_beat, until_stopped
 from streams.store import Store
@@ -113,12 +117,14 @@ def _parts(
 ) -> list[Coroutine[Any, Any, None]]:
     """Everything that goes on beside each other; none waits for another."""
     auditor, gauges = Auditor(pool, settings, metrics, intake.look_at), Gauges(pool, metrics)
+    watch = SystemWatch(pool, rulebook.load(settings.rules), metrics, intake.look_at, datetime.now(UTC))
     return [
         go_round("intake", intake.take_news, metrics, wakes.intake),
         go_round("ladders", intake.climb, metrics, wakes.ladders),
         go_round("delivery", delivery.send_due, metrics, wakes.delivery),
         go_round("audit", auditor.audit, metrics, every=settings.notify_audit_seconds),
         go_round("gauges", gauges.measure, metrics, every=EVERY_SECONDS),
+        go_round("system", watch.look, metrics, every=WATCH_SECONDS),
         Publisher(settings, metrics, wakes.publisher).run(),
     ]
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 import asyncpg
@@ -34,6 +35,15 @@ PROFILE: Final = {
     "reservoir_ml": 20,
     "drugs": [{"name": "baclofen", "concentration_ug_per_ml": 500.0}],
     "prescribed_ug_per_day": 240.0,
+}
+
+
+WATCHDOG: Final = "watchdog"
+CANARY_PROFILE: Final = {
+    **PROFILE,
+    "pump_id": "pumpwatch-canary",
+    "site": people.WATCHDOG_SITE,
+    "expected_interval_seconds": 15,
 }
 
 
@@ -88,6 +98,41 @@ async def furnish(pool: asyncpg.Pool, folder: Folder, emulated: Emulated, now: d
     return Demo(passwords, tokens)
 
 
+async def furnish_watchdog(pool: asyncpg.Pool, folder: Folder, pages: str, now: datetime) -> dict[str, Path]:
+    """Make the watchdog's gateway, synthetic pump and person; what is there stays.
+
+    Args:
+        pool: As the application's role.
+        folder: Keeps the secrets.
+        pages: Where the watchdog takes pages; it may be another address at each start.
+        now: Service time.
+
+    Returns:
+        The files with its secrets, by the end of the setting's name.
+    """
+    await _tokens(pool, folder, (WATCHDOG,))
+    password = folder.secret("watchdog-password", new_password)
+    secret = folder.secret("watchdog-webhook", people.new_webhook_secret)
+    known = {person.person_id for person in await people.list_all(pool)}
+    if WATCHDOG not in known:
+        newcomer = people.NewPerson(
+            person_id=WATCHDOG,
+            display_name="Watchdog",
+            webhook_url=pages,
+            webhook_secret=secret,
+            ladder_role=Role.PRIMARY,
+            site=people.WATCHDOG_SITE,
+        )
+        await people.add(pool, newcomer, password)
+    await people.set_webhook(pool, WATCHDOG, pages)
+    await profiles.import_profiles(pool, [json.dumps(CANARY_PROFILE)], ACTOR, now)
+    return {
+        "gateway_token": folder.secret_path(f"gateway-{WATCHDOG}"),
+        "password": folder.secret_path("watchdog-password"),
+        "webhook_secret": folder.secret_path("watchdog-webhook"),
+    }
+
+
 async def _team(pool: asyncpg.Pool, folder: Folder, now: datetime) -> dict[str, str]:
     known = {person.person_id for person in await people.list_all(pool)}
     passwords = {}
@@ -112,7 +157,8 @@ def _newcomer(person: Person) -> people.NewPerson:
 
 
 async def _tokens(pool: asyncpg.Pool, folder: Folder, names: Iterable[str]) -> dict[str, str]:
-    active, tokens = await gateways.load_active(pool), {}
+    active = (await gateways.load_active(pool)).by_hash
+    tokens: dict[str, str] = {}
     for name in names:
         kept = folder.kept(f"gateway-{name}")
         if kept is None or active.get(gateways.token_hash(kept)) != name:

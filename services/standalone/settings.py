@@ -28,6 +28,8 @@ PARTS: Final = {
     "notify_metrics_port": "notify's metrics",
     "web_metrics_port": "web's metrics",
     "emulator_metrics_port": "the emulator's metrics",
+    "watchdog_metrics_port": "the watchdog's metrics",
+    "watchdog_receiver_port": "the watchdog's receiver",
 }
 
 
@@ -41,6 +43,8 @@ class Settings(CoreSettings):
     """One broker can keep only one copy."""
     standalone_emulator: bool = True
     """Whether the emulator's pumps run; without them only what gateways send is seen."""
+    standalone_watchdog: bool = True
+    """Whether a synthetic alarm goes through the path every 15 seconds."""
     standalone_disk_free_mb: int = Field(default=2_000, ge=0)
     """Free space in MB that a start asks for."""
     standalone_public_url: str = ""
@@ -59,6 +63,8 @@ class Settings(CoreSettings):
     notify_metrics_port: PortNumber = 9103
     web_metrics_port: PortNumber = 9104
     emulator_metrics_port: PortNumber = 9105
+    watchdog_metrics_port: PortNumber = 9106
+    watchdog_receiver_port: PortNumber = 9116
 
 
 def claim_ports(settings: Settings) -> dict[str, int]:

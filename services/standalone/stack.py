@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
@@ -31,6 +32,7 @@ MODULES: Final = {
     "notify": "services.notify",
     "web": "services.web",
     "emulator": "services.emulator",
+    "watchdog": "services.watchdog",
 }
 STATEMENT_SECONDS: Final = 30.0
 
@@ -64,6 +66,7 @@ class Stack:
         self._run = int(time.time())
         self._services: dict[str, Service] = {}
         self._demo = Demo({}, {})
+        self._watchdog: dict[str, Path] = {}
 
     @property
     def settings(self) -> Settings:
@@ -96,9 +99,15 @@ class Stack:
         self._say("adding the people, gateways and pumps of the demo")
         async with asyncpg.create_pool(self.dsn("pumpwatch_app"), min_size=1, max_size=2) as pool:
             self._demo = await demo.furnish(pool, self._folder, emulated, datetime.now(UTC))
+            if self._settings.standalone_watchdog:
+                pages = f"{self._url('watchdog_receiver_port')}/pages"
+                self._watchdog = await demo.furnish_watchdog(pool, self._folder, pages, datetime.now(UTC))
         self._folder.keep("gateway_tokens", json.dumps(self._demo.tokens))
         self._say("starting mailbox, ingest, worker, notify and web")
         await _together(*(self._service(name).start() for name in ("mailbox", "ingest", "worker", "notify", "web")))
+        if self._settings.standalone_watchdog:
+            self._say("starting the watchdog")
+            await self._service("watchdog").start()
         self._folder.announce(self.status())
 
     async def start_emulator(self) -> None:
@@ -118,7 +127,7 @@ class Stack:
     async def stop(self) -> None:
         """End everything in order: first who sends, last who stores."""
         self._folder.leave()
-        for group in (("emulator",), ("ingest",), ("worker", "notify", "web"), ("mailbox",)):
+        for group in (("watchdog", "emulator"), ("ingest",), ("worker", "notify", "web"), ("mailbox",)):
             await asyncio.gather(*(self._services[name].stop() for name in group if name in self._services))
         await asyncio.gather(self.broker.stop(), self.postgres.stop())
 
@@ -146,7 +155,9 @@ class Stack:
 
     @property
     def _without_metrics(self) -> frozenset[str]:
-        return frozenset({"mailbox"} if self._settings.standalone_emulator else {"mailbox", "emulator"})
+        settings = self._settings
+        absent = {"emulator": settings.standalone_emulator, "watchdog": settings.standalone_watchdog}
+        return frozenset({"mailbox", *(name for name, there in absent.items() if not there)})
 
     def _url(self, port: str) -> str:
         return f"http://{LOOPBACK}:{self.ports[port]}"
@@ -210,6 +221,11 @@ class Stack:
             "emulator_run": self._run,
             "emulator_ingest_url": self._url("ingest_port"),
             "emulator_gateway_tokens_file": self._folder.secret_path("gateway_tokens"),
+            "notify_webhook_hosts": LOOPBACK,
+            "watchdog_ingest_url": self._url("ingest_port"),
+            "watchdog_web_url": self.web,
+            "watchdog_smtp_port": self.ports["mailbox_smtp_port"],
+            **{f"watchdog_{name}_file": path for name, path in self._watchdog.items()},
         }
         return {**kept, **{f"PUMPWATCH_{name.upper()}": str(value) for name, value in ours.items()}}
 

@@ -31,6 +31,7 @@ from streams.operations import (
     listen,
     until_stopped,
 )
+from streams.rules_in_force import RulesInForce
 from streams.store import Store
 
 HASHING_AT_ONCE: Final = 2
@@ -53,7 +54,8 @@ def _now() -> datetime:
 
 
 async def _serve(settings: Settings) -> None:
-    metrics, rules = Metrics(), rulebook.load(settings.rules)
+    metrics = Metrics()
+    rules = RulesInForce.load(settings.rules, metrics.registry)
     dsn = settings.postgres.get_secret_value()
     listener = listen(settings.web_host, settings.web_port)
     store = await Store.open(dsn, max_size=settings.web_connections)
@@ -62,7 +64,7 @@ async def _serve(settings: Settings) -> None:
     desk = Desk(
         settings=settings,
         store=store,
-        rules=rules,
+        in_force=rules,
         feed=feed,
         metrics=metrics,
         attempts=Attempts(),
@@ -91,6 +93,7 @@ async def _until_stopped(desk: Desk, listener: socket.socket) -> None:
     )
     tasks = [
         asyncio.create_task(desk.feed.run(), name="feed"),
+        asyncio.create_task(desk.in_force.watch(), name="rules"),
         asyncio.create_task(beat(desk.store.pool, "web", socket.gethostname()), name="heartbeat"),
     ]
     server = WebServer(create_app(desk), listener)

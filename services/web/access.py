@@ -26,6 +26,7 @@ from services.web.rendering import Pages
 from services.web.sessions import Lifetime, Session
 from services.web.settings import Settings
 from streams.domain.rule import RuleBook
+from streams.rules_in_force import RulesInForce
 from streams.store import Store
 
 MAX_FORM_BYTES: Final = 16 * 1024
@@ -53,7 +54,7 @@ class Desk:
 
     settings: Settings
     store: Store
-    rules: RuleBook
+    in_force: RulesInForce
     feed: Feed
     metrics: Metrics
     attempts: Attempts
@@ -61,6 +62,11 @@ class Desk:
     """Checking a password takes 64 MiB and a tenth of a second of a core: only a few at a time."""
     clock: Callable[[], datetime]
     pages: Pages
+
+    @property
+    def rules(self) -> RuleBook:
+        """The rule book in force now."""
+        return self.in_force.book
 
     @property
     def lifetime(self) -> Lifetime:

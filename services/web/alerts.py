@@ -11,6 +11,8 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
+from streams.people import WATCHDOG_SITE
+
 STATEMENT_SECONDS: Final = 5.0
 MOST: Final = 300
 """Alerts shown on one page; how many more there are is said."""
@@ -143,11 +145,15 @@ _ALERT: Final = """
 
 
 async def open_alerts(pool: Pool) -> Listing:
-    """Every alert that still needs somebody: high before low, and the one that waits longest first."""
+    """Every alert that still needs somebody: high before low, and the one that waits longest first.
+
+    The synthetic pump's are left out: the watchdog looks after them itself.
+    """
     rows = await pool.fetch(
-        f"{_ALERT} WHERE alert.resolved_at IS NULL AND NOT alert.retracted"
+        f"{_ALERT} WHERE alert.resolved_at IS NULL AND NOT alert.retracted AND alert.site IS DISTINCT FROM $2"
         " ORDER BY alert.priority DESC, alert.raised_at, alert.number LIMIT $1",
         MOST,
+        WATCHDOG_SITE,
         timeout=STATEMENT_SECONDS,
     )
     total = len(rows)
@@ -161,10 +167,12 @@ async def open_alerts(pool: Pool) -> Listing:
 async def recent_alerts(pool: Pool, since: datetime) -> Listing:
     """Every alert opened since then, and those still open, the newest first."""
     rows = await pool.fetch(
-        f"{_ALERT} WHERE alert.opened_at >= $2 OR (alert.resolved_at IS NULL AND NOT alert.retracted)"
+        f"{_ALERT} WHERE (alert.opened_at >= $2 OR (alert.resolved_at IS NULL AND NOT alert.retracted))"
+        " AND alert.site IS DISTINCT FROM $3"
         " ORDER BY alert.opened_at DESC, alert.number DESC LIMIT $1",
         MOST,
         since,
+        WATCHDOG_SITE,
         timeout=STATEMENT_SECONDS,
     )
     total = len(rows)

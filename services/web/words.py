@@ -34,6 +34,7 @@ REASONS: Final = {
     "late_evidence": "evidence that arrived late shows it differently",
     "worsened": "it got worse",
     "recurred": "it came back",
+    "reminder_due": "it is time for a reminder",
     "parent_changed": "another alert now stands for it, or no longer does",
     "hold_ended": "it was confirmed long ago and still holds",
     "step_due": "the next step was due",
@@ -48,6 +49,7 @@ REASONS: Final = {
     "confirmed": "somebody has it",
     "child_of": "another alert stands for it",
     "steps_done": "everybody on the ladder was told",
+    "grouped_in_storm": "told as one incident of the whole site",
 }
 
 STATES: Final = {

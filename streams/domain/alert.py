@@ -35,7 +35,7 @@ class Priority(StrEnum):
 
 
 _RANKS: Final = {Priority.INFO: 0, Priority.LOW: 1, Priority.MEDIUM: 2, Priority.HIGH: 3}
-_LADDERS: Final = {Priority.INFO: "none", Priority.LOW: "L", Priority.MEDIUM: "M", Priority.HIGH: "H"}
+LADDERS: Final = {Priority.INFO: "none", Priority.LOW: "L", Priority.MEDIUM: "M", Priority.HIGH: "H"}
 
 
 class AlertEventKind(StrEnum):
@@ -63,6 +63,8 @@ class Reason(StrEnum):
     MRI_DECLARED = "mri_declared"
     LATE_LOG = "late_log"
     LATE_EVIDENCE = "late_evidence"
+    CLOCK_CORRECTED = "clock_corrected"
+    DUPLICATE_IDENTITY = "duplicate_identity"
     WORSENED = "worsened"
     REMINDER_DUE = "reminder_due"
     RECURRED = "recurred"
@@ -98,11 +100,17 @@ class Episode(msgspec.Struct, frozen=True, array_like=True):
     message: str = ""
     reminders: tuple[datetime, ...] = ()
     start_step: int = 0
+    resolvable_from: datetime | None = None
+    ladder: str | None = None
 
     @property
     def priority(self) -> Priority:
         """The highest priority reached."""
         return max((step.priority for step in self.steps), key=_RANKS.__getitem__)
+
+    def resolvable(self, at: datetime) -> bool:
+        """Whether a person may resolve it at ``at`` although its condition holds: it is a fact that cannot end."""
+        return self.resolvable_from is not None and at >= self.resolvable_from
 
 
 class AlertRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -223,7 +231,7 @@ def _opened(pump_id: str, judged: Judged, hold_clearing: bool) -> tuple[AlertRec
         alert_id=alert_id_of(pump_id, episode),
         rule_id=episode.rule_id,
         rule_hash=judged.rule_hash,
-        ladder=_LADDERS[first.priority],
+        ladder=episode.ladder or LADDERS[first.priority],
         priority=first.priority,
         active=True,
         latched=episode.latched,
@@ -271,7 +279,7 @@ def _amendment(record: AlertRecord, episode: Episode, hold_clearing: bool) -> Al
         effective_from=episode.start,
         effective_to=episode.ended_at if episode.closed or not episode.present else None,
         priority=episode.priority,
-        ladder=_LADDERS[episode.priority],
+        ladder=episode.ladder or LADDERS[episode.priority],
         active=episode.present,
         latched=episode.latched and not episode.closed,
         open=not episode.closed,
@@ -326,7 +334,7 @@ def _escalation(record: AlertRecord, episode: Episode) -> AlertEvent | None:
     escalated = msgspec.structs.replace(
         record,
         priority=episode.priority,
-        ladder=_LADDERS[episode.priority],
+        ladder=episode.ladder or LADDERS[episode.priority],
         latched=episode.latched,
         physician_by=episode.physician_by,
         reason=Reason.WORSENED,
@@ -390,13 +398,27 @@ def _ending(record: AlertRecord, episode: Episode) -> AlertEvent | None:
 def with_parents(
     ledger: Iterable[tuple[AlertRecord, tuple[str, ...]]],
 ) -> list[AlertRecord]:
-    """Set each open alert's parent: of the open alerts its rule defers to, the highest priority, then the earliest."""
+    """Set each open alert's parent: of the open alerts its rule defers to, the highest priority, then the earliest.
+
+    Of two that defer to each other the one of lower priority is the child, at equal priority the one whose rule has the
+    lower id (catalogue M.6 and M.26: RSV-03 under RSV-04). Of equals it is the one that its rule names first: never
+    does it depend on the order in which alerts were published.
+    """
     rows = list(ledger)
-    open_rows = [record for record, _ in rows if record.open and not record.retracted]
+    open_rows = [(record, parents) for record, parents in rows if record.open and not record.retracted]
     placed = []
     for record, parents in rows:
-        candidates = [other for other in open_rows if other.rule_id in parents]
-        best = min(candidates, key=lambda other: (-other.priority.rank, other.effective_from), default=None)
+        candidates = [
+            other
+            for other, theirs in open_rows
+            if other.rule_id in parents and not (record.rule_id in theirs and _weight(record) > _weight(other))
+        ]
+        ranks = [(-other.priority.rank, other.effective_from, parents.index(other.rule_id)) for other in candidates]
+        best = candidates[ranks.index(min(ranks))] if candidates else None
         parent_id = best.alert_id if best and record.open else record.parent_id if not record.open else None
         placed.append(record if parent_id == record.parent_id else msgspec.structs.replace(record, parent_id=parent_id))
     return placed
+
+
+def _weight(record: AlertRecord) -> tuple[int, str]:
+    return record.priority.rank, record.rule_id

@@ -60,6 +60,7 @@ class Silence(StrEnum):
     NO_LADDER = "no_ladder"
     CONFIRMED = "confirmed"
     CHILD_OF = "child_of"
+    GROUPED = "grouped_in_storm"
     STEPS_DONE = "steps_done"
 
 
@@ -76,7 +77,8 @@ class Contact:
 class Case:
     """An alert as escalation sees it. All times are service time, aware UTC.
 
-    ``parent_priority`` is that of its parent while the parent is open. ``time_to_harm`` is the patient's non-delivery
+    ``parent_priority`` is that of its parent while the parent is open. ``grouped``: an open alert about a storm at the
+    site tells of this silence too (SYS-01). ``time_to_harm`` is the patient's non-delivery
     budget; None means unknown, which counts as urgent.
     """
 
@@ -90,6 +92,7 @@ class Case:
     confirmed_at: datetime | None = None
     physician_by: datetime | None = None
     parent_priority: Priority | None = None
+    grouped: bool = False
     high_risk: bool = True
     time_to_harm: timedelta | None = None
     zone: tzinfo = UTC
@@ -254,6 +257,7 @@ def _silence(case: Case) -> Silence | None:
         (case.ladder is Ladder.NONE, Silence.NO_LADDER),
         (case.confirmed, Silence.CONFIRMED),
         (case.parent_priority is not None and case.parent_priority.rank >= case.priority.rank, Silence.CHILD_OF),
+        (case.grouped and case.priority is not Priority.HIGH, Silence.GROUPED),
     )
     return next((silence for holds, silence in reasons if holds), None)
 

@@ -6,6 +6,8 @@ The result depends on the reports and on event time alone, so the same reports a
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from itertools import compress
+from operator import is_not
 from typing import Final
 
 from msgspec.structs import astuple, replace
@@ -13,6 +15,8 @@ from msgspec.structs import astuple, replace
 from streams.domain.alert import Episode, PriorityStep, Reason
 from streams.domain.memory import EMPTY, Fact
 from streams.domain.observation import expire_motor_value, facts, freeze, let_go, motor_expires_at, signals
+from streams.domain.observing import contacts
+from streams.domain.observing.contacts import ContactLog
 from streams.domain.profile import ProfileHistory, Therapy
 from streams.domain.rule import MERGE_WINDOWS, Finding, Presence, Rule, RuleBook, View
 from streams.domain.telemetry import Received
@@ -29,14 +33,35 @@ class Fold:
     ``log`` collects the closed episodes that a later one of the same rule displaced.
     """
 
-    __slots__ = ("folded", "log", "profiles", "rules")
+    __slots__ = ("folded", "log", "profiles", "rules", "timing")
 
     def __init__(self, folded: Folded, profiles: ProfileHistory, rules: RuleBook) -> None:
         self.folded, self.profiles, self.rules = folded, profiles, rules
         self.log: list[Episode] = []
+        self.timing = folded.timing
 
     def report(self, received: Received, *, found_late: bool = False) -> None:
-        """Fold one report, fact by fact; a found-late one is older than what was already folded."""
+        """Fold one report in the pump's corrected time; a found-late one is older than what was already folded.
+
+        One whose time cannot be true is held back, and folded before the report that explains it.
+        """
+        take = contacts.found_late if found_late else contacts.timed
+        self.timing, ready = take(self.timing, received)
+        for one in ready:
+            self._tell(one, found_late=found_late)
+        log = self.folded.state.contacts
+        if not self.timing.plain or log.drift is not None or log.alarm_at is not None or self.timing.twins:
+            self.note(contacts.told(log, self.timing, received), contacts.heard(received))
+
+    def note(self, log: ContactLog, at: datetime) -> None:
+        """Judge what became known of the pump's contacts, without letting time pass; ``at`` where no report was yet."""
+        state = self.folded.state
+        self.folded = replace(self.folded, timing=self.timing)
+        if log is not state.contacts:
+            self._judge(replace(state, contacts=log), state.clock or at)
+
+    def _tell(self, received: Received, *, found_late: bool) -> None:
+        """Fold a report fact by fact."""
         for told in facts(self.folded.state, received):
             at = told.at
             if not found_late:
@@ -45,9 +70,15 @@ class Fold:
             before = self.folded.state
             state = told.tell(before, therapy)
             remembered = 0
-            if self.rules.operators and not found_late and (before.clock is None or at >= before.clock):
+            if self.rules.operators and (told.event is not None or before.clock is None or at >= before.clock):
                 remembered = self._observe(Fact(at, received.report, told.event, therapy))
             self._judge(state, at, remembered, found_late=found_late)
+
+    def rejudge(self) -> None:
+        """Judge the state as it is under the rules in force now, which are others than those it was judged under."""
+        state = self.folded.state
+        if state.clock is not None:
+            self._judge(state, state.clock)
 
     def until(self, moment: datetime) -> None:
         """Let time pass up to ``moment`` (inclusive), stopping at each deadline on the way."""
@@ -73,7 +104,8 @@ class Fold:
         rule = self.rules.get(resolution.rule_id)
         if track is None or track.closed:
             return
-        if rule is not None and track.present and (track.latched or rule.latches(track.priority)):
+        held = rule is not None and track.present and (track.latched or rule.latches(track.priority))
+        if held and not track.resolvable(resolution.at):
             return
         tracks = {**self.folded.tracks, resolution.rule_id: resolved(track, resolution)}
         state = let_go(self.folded.state, resolution.rule_id)
@@ -112,8 +144,12 @@ class Fold:
         for other in (wakes_at, changes_at):
             if other is not None and (wake_at is None or other < wake_at):
                 wake_at = other
+        memory = self.folded.memory
+        if memory and self.folded.judged_under != round_.judged_under:
+            # What a rule remembered that is gone, or means something else now, must not stay for ever.
+            memory = {key: value for key, value in memory.items() if key in self.rules.operator_keys}
         self.folded = Folded(
-            round_.view.state, round_.tracks, wake_at, round_.wakes, self.folded.memory, round_.judged_under
+            round_.view.state, round_.tracks, wake_at, round_.wakes, memory, round_.judged_under, self.timing
         )
 
 
@@ -126,7 +162,7 @@ class _Round:
         folded = fold.folded
         self.fold, self.moment, self.found_late = fold, moment, found_late
         self.tracks, self.wakes = folded.tracks, folded.wakes
-        self.view = View(state, therapy, self.tracks, moment, memory=folded.memory)
+        self.view = View(state, therapy, self.tracks, moment, memory=folded.memory, book=fold.rules)
         self.judged_under = f"{fold.rules.key}/{therapy.key}"
         self.due = self._due(folded)
 
@@ -182,8 +218,7 @@ class _Round:
         frozen_at = _freezes_at(rule, track, finding) if newest is not None and newest.present else None
         if frozen_at is not None:
             before = view.state
-            until_refill = rule.freezes == "until_refill"
-            view.state = freeze(before, frozen_at, view.therapy.interval, until_refill=until_refill)
+            view.state = freeze(before, frozen_at, view.therapy.interval, rule.freezes)
             self.due |= changed_fields(self.fold.rules.masks, before, view.state)
 
 
@@ -203,9 +238,8 @@ def changed_fields(masks: tuple[int, ...], before: PumpState, after: PumpState) 
     """The bits of all rules that read a field which is another object now."""
     due = 0
     if before is not after:
-        for mask, old, new in zip(masks, astuple(before), astuple(after), strict=True):
-            if old is not new:
-                due |= mask
+        for mask in compress(masks, map(is_not, astuple(before), astuple(after))):
+            due |= mask
     return due
 
 
@@ -271,6 +305,8 @@ def _present(
         message=rule.text(finding),
         reminders=finding.reminders,
         start_step=max(track.start_step, finding.start_step),
+        resolvable_from=finding.resolvable_from,
+        ladder=rule.ladder,
     )
     return (track if latest == track else latest), None
 
@@ -287,6 +323,8 @@ def _opened(rule: Rule, steps: tuple[PriorityStep, ...], finding: Finding, found
         message=rule.text(finding),
         reminders=finding.reminders,
         start_step=finding.start_step,
+        resolvable_from=finding.resolvable_from,
+        ladder=rule.ladder,
     )
 
 
@@ -336,12 +374,17 @@ def _retracted(track: Episode, reason: Reason) -> Episode:
 
 
 def resolved(track: Episode, resolution: Resolution) -> Episode:
-    """The episode after a person closed it; while its condition goes on, it stays muted unless it worsens."""
+    """The episode after a person closed it; while its condition goes on, it stays muted unless it worsens.
+
+    A fact of the past does not go on: once resolved it is over.
+    """
+    goes_on = track.present and track.resolvable_from is None
     return replace(
         track,
+        present=goes_on,
         closed=True,
         latched=False,
-        muted=track.present,
+        muted=goes_on,
         ended_at=track.ended_at or resolution.at,
         resolved_by=resolution.actor,
         reason=Reason.RESOLVED_BY_PERSON,

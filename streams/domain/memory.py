@@ -46,8 +46,9 @@ class Fact(msgspec.Struct, frozen=True):
 class Operator(Protocol):
     """A part of a typed condition with a memory of its own.
 
-    ``signals`` are names of report fields, and ``event:TYPE`` for events; `observe` is called for every fact that
-    carries one of them, in event-time order, never for one that is older than what was already observed.
+    ``signals`` are names of report fields, ``report`` for the measurements of every report, and ``event:TYPE`` for
+    events. `observe` is called for every fact that carries one of them, once for each: measurements come in event-time
+    order, and one that is older than what was already observed is left out; an event may be older.
     """
 
     @property

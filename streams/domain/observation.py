@@ -10,14 +10,22 @@ from collections.abc import Callable, Iterator
 from dataclasses import fields
 from datetime import datetime, timedelta
 from functools import partial
-from typing import Any, Final
+from operator import attrgetter
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec.structs import replace
 
-from streams.domain.conditions.mri import HARD_END, declared_end, hard_end
 from streams.domain.memory import Fact
-from streams.domain.observing import contacts, dosing, fills, flow, heat, levels, power, scans
+from streams.domain.observing import contacts, dosing, fills, flow, heat, levels, power, scans, volumes
+from streams.domain.observing.scans import (
+    BEFORE_START,
+    HARD_END,
+    declared_end,
+    explains_interference,
+    hard_end,
+    valve_gated,
+)
 from streams.domain.profile import Therapy
 from streams.domain.telemetry import Alarm, EmiLevel, Event, EventType, InterrogationResult, Motor, Received, Report
 from streams.domain.world import KEPT, Mri, PumpState, Refill, Resumption, Sample, Session, Stall, Symptoms
@@ -33,7 +41,10 @@ DELIVERY_ALARMS: Final = frozenset(
     }
 )
 """Alarms with which a turning motor is no evidence of delivery; in the last two it turns at a minimum (A-11)."""
-BEFORE_MRI: Final = timedelta(minutes=15)
+Until = Literal["never", "delivery", "until_refill", "until_interrogation", "until_valve_reset"]
+"""Which evidence ends a freeze: any, or only the stronger one that a rule names (catalogue A.1)."""
+Evidence = Literal["motor", "interrogation", "valve_reset"]
+"""What shows that drug moves: a turning motor or sensed flow, an interrogation, the record of a valve's reset."""
 
 _LOGS: Final = tuple(
     (name, module.measured, module.happened)
@@ -46,6 +57,7 @@ _LOGS: Final = tuple(
         ("dosing", dosing),
         ("heat", heat),
         ("contacts", contacts),
+        ("volumes", volumes),
     )
 )
 
@@ -88,6 +100,7 @@ def signals(fact: Fact) -> Iterator[str]:
     if fact.event is not None:
         yield f"event:{fact.event.type.value}"
         return
+    yield "report"
     report = fact.report
     for name in SIGNALS:
         if getattr(report, name) is not None:
@@ -102,14 +115,19 @@ SIGNALS: Final = tuple(
 )
 
 
-def freeze(state: PumpState, at: datetime, interval: timedelta, *, until_refill: bool = False) -> PumpState:
+def freeze(state: PumpState, at: datetime, interval: timedelta, until: Until = "delivery") -> PumpState:
     """Stop counting delivery as confirmed at ``at``, and arm the non-delivery clock.
 
     Delivery counts as confirmed up to ``at`` when the last evidence is at most two expected intervals older (M.1).
+    Weaker evidence than ``until`` asks for proves nothing, not even where it came after ``at``.
     """
-    confirmed_at, frozen_at = state.confirmed_at, state.frozen_at
-    if confirmed_at is not None and confirmed_at > at and not until_refill:
-        return state
+    confirmed_at, frozen_at, armed_since = state.confirmed_at, state.frozen_at, state.armed_since or at
+    if confirmed_at is not None and confirmed_at > at:
+        if until == "delivery":
+            return state
+        if until != "until_refill":
+            confirmed_at = frozen_at = at
+            armed_since = min(armed_since, at)
     if frozen_at is None:
         if confirmed_at is None or timedelta(0) < at - confirmed_at <= 2 * interval:
             confirmed_at = at
@@ -118,17 +136,22 @@ def freeze(state: PumpState, at: datetime, interval: timedelta, *, until_refill:
         state,
         confirmed_at=confirmed_at,
         frozen_at=frozen_at,
-        needs_refill=state.needs_refill or until_refill,
-        armed_since=state.armed_since or at,
+        armed_since=armed_since,
+        needs_refill=state.needs_refill or until == "until_refill",
+        needs_interrogation=state.needs_interrogation or until == "until_interrogation",
+        needs_valve_reset=state.needs_valve_reset or until == "until_valve_reset",
     )
 
 
-def confirm(state: PumpState, at: datetime) -> PumpState:
+def confirm(state: PumpState, at: datetime, evidence: Evidence = "motor") -> PumpState:
     """Take evidence at ``at`` that drug moves: it ends a stall, and unfreezes the clock where it is strong enough."""
     if state.stalled_since is not None and at >= state.stalled_since:
         ended = (*state.stalls[:-1], Stall(state.stalled_since, at))
         state = replace(state, stalled_since=None, last_stall_ended_at=at, stalls=ended)
     if state.confirmed_at is not None and at < state.confirmed_at:
+        return state
+    state = _met(state, at, evidence)
+    if state.needs_interrogation or state.needs_valve_reset:
         return state
     if state.needs_refill:
         if state.refilled_at is None or at < state.refilled_at or state.refilled_at < (state.frozen_at or at):
@@ -140,6 +163,17 @@ def confirm(state: PumpState, at: datetime) -> PumpState:
     resumed = Resumption(at, state.confirmed_at or state.frozen_at)
     state = replace(state, confirmed_at=at, frozen_at=None, armed_since=None, needs_refill=False, resumed=resumed)
     return _recovered(state, at)
+
+
+def _met(state: PumpState, at: datetime, evidence: Evidence) -> PumpState:
+    """What a freeze no longer asks for, once the stronger evidence that it named has come."""
+    if not (state.needs_interrogation or state.needs_valve_reset) or not _later(at, state):
+        return state
+    if evidence == "interrogation" and state.needs_interrogation:
+        return replace(state, needs_interrogation=False)
+    if evidence == "valve_reset" and state.needs_valve_reset:
+        return replace(state, needs_valve_reset=False)
+    return state
 
 
 def _later(at: datetime, state: PumpState) -> bool:
@@ -171,7 +205,7 @@ def stall(state: PumpState, at: datetime, interval: timedelta) -> PumpState:
         mri = state.mri
         if mri is not None:
             latest = hard_end(mri) if mri.declared else mri.start + HARD_END
-            if mri.start - BEFORE_MRI <= at <= latest:
+            if mri.start - BEFORE_START <= at <= latest:
                 state = replace(state, mri=replace(mri, stalled_at=at, recovered_at=None))
     return freeze(state, at, interval)
 
@@ -222,8 +256,10 @@ def _happened(state: PumpState, therapy: Therapy, event: Event, at: datetime, re
 def _refilled(state: PumpState, _: Therapy, event: Event, at: datetime) -> PumpState:
     refill = Refill(at, event.aspirated_ml or 0.0, event.injected_ml or 0.0, event.residual_ml or 0.0)
     level = Sample(min(refill.residual_ml + refill.injected_ml, 60.0), at)
-    estimated = (*state.estimated, level)[-KEPT_ESTIMATES:]
-    return replace(state, refilled_at=at, estimated=estimated, refills=(*state.refills, refill)[-KEPT:])
+    # A refill that is told late takes its place among what is known since.
+    estimated = tuple(sorted((*state.estimated, level), key=attrgetter("at")))[-KEPT_ESTIMATES:]
+    refills = tuple(sorted((*state.refills, refill), key=attrgetter("at")))[-KEPT:]
+    return replace(state, refilled_at=refills[-1].at, estimated=estimated, refills=refills)
 
 
 def _session(state: PumpState, event: Event, at: datetime) -> PumpState:
@@ -263,7 +299,7 @@ def _pump_replaced(state: PumpState, _: Therapy, __: Event, at: datetime) -> Pum
 
 def _interrogated(state: PumpState, therapy: Therapy, event: Event, at: datetime) -> PumpState:
     if event.result is InterrogationResult.RUNNING:
-        return confirm(state, at)
+        return confirm(state, at, "interrogation")
     if event.result is InterrogationResult.STALLED:
         return stall(state, at, therapy.interval)
     if event.result in (InterrogationResult.STOPPED, InterrogationResult.TELEMETRY_MODE):
@@ -275,9 +311,11 @@ def _mri_started(state: PumpState, at: datetime, told_at: datetime, therapy: The
     mri = state.mri
     if mri is not None and mri.declared and mri.start >= at:
         return state
-    stalled_at = state.stalled_since if state.stalled_since and state.stalled_since >= at - BEFORE_MRI else None
+    stalled_at = state.stalled_since if state.stalled_since and state.stalled_since >= at - BEFORE_START else None
     state = replace(state, mri=Mri(start=at, declared_at=told_at, stalled_at=stalled_at))
-    return state if therapy.valve_gated else freeze(state, at, therapy.interval)
+    reset_at = state.scans.valve_reset_at
+    stays_shut = valve_gated(state.scans, therapy) and (reset_at is None or reset_at <= at)
+    return freeze(state, at, therapy.interval, "until_valve_reset" if stays_shut else "delivery")
 
 
 def _mri_ended(state: PumpState, _: Therapy, __: Event, at: datetime) -> PumpState:
@@ -289,6 +327,10 @@ def _mri_ended(state: PumpState, _: Therapy, __: Event, at: datetime) -> PumpSta
     return _recovered(state, state.confirmed_at) if seen_running and state.confirmed_at else state
 
 
+def _valve_reset(state: PumpState, _: Therapy, __: Event, at: datetime) -> PumpState:
+    return confirm(state, at, "valve_reset") if state.needs_valve_reset else state
+
+
 _HAPPENED: Final[dict[EventType, Callable[[PumpState, Therapy, Event, datetime], PumpState]]] = {
     EventType.MRI_END: _mri_ended,
     EventType.STALL_STARTED: _stall_started,
@@ -298,13 +340,14 @@ _HAPPENED: Final[dict[EventType, Callable[[PumpState, Therapy, Event, datetime],
     EventType.SYMPTOM_REPORT: _symptoms_told,
     EventType.PUMP_REPLACED: _pump_replaced,
     EventType.PUMP_RESET: _reset,
+    EventType.VALVE_RESET: _valve_reset,
 }
 
 
 def _interference(state: PumpState, at: datetime, therapy: Therapy) -> PumpState:
     """Undeclared MRI-level interference arms the recovery rules and withholds nothing (catalogue M.10)."""
     mri = state.mri
-    if mri is not None and mri.declared and at <= hard_end(mri):
+    if explains_interference(mri, at, state.previous_at):
         return state
     if mri is not None and not mri.declared and mri.recovered_at is None and at - mri.start <= HARD_END:
         return replace(state, mri=replace(mri, last_seen_at=at))
@@ -375,7 +418,7 @@ def _news(state: PumpState, report: Report) -> dict[str, Any]:
     if state.clock is None or at > state.clock:
         changes["clock"] = at
     if state.reported_at is None or at > state.reported_at:
-        changes["reported_at"] = at
+        changes["reported_at"], changes["previous_at"] = at, state.reported_at
         if report.flow_programmed_ml_per_day is not None:
             changes["flow_ml_per_day"] = report.flow_programmed_ml_per_day
         if report.program_checksum is not None and report.program_checksum != state.checksum:

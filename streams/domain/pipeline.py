@@ -6,6 +6,7 @@ Both are pure: the same arguments always give the same step, so history can be r
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -26,9 +27,11 @@ from streams.domain.alert import (
     with_parents,
 )
 from streams.domain.evaluation import Fold, judge, resolved
+from streams.domain.observing import contacts
+from streams.domain.observing.contacts import ContactLog, Timing, noticed
 from streams.domain.profile import ProfileHistory
 from streams.domain.rule import Finding, Presence, Rule, RuleBook, View
-from streams.domain.telemetry import NORMAL_LEAD, PumpId, Received
+from streams.domain.telemetry import PumpId, Received
 from streams.domain.world import (
     LATENESS,
     MAX_WINDOW_REPORTS,
@@ -41,6 +44,8 @@ from streams.domain.world import (
 )
 
 NON_DELIVERY_RULE: Final = "DLV-09"
+STALL_RULE: Final = "DLV-01"
+TRAP_RULE: Final = "MRI-04"
 LOOK_AGAIN: Final = timedelta(seconds=1)
 
 
@@ -55,11 +60,15 @@ class Disposition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The world afterwards and the facts to publish, oldest first."""
+    """The world afterwards and the facts to publish, oldest first.
+
+    ``released`` are reports that had been quarantined and took effect now, because the clock's offset is known.
+    """
 
     world: World
     events: tuple[AlertEvent, ...]
     disposition: Disposition = Disposition.APPLIED
+    released: tuple[Received, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,28 +104,45 @@ def step(world: World, received: Received, profiles: ProfileHistory, rules: Rule
         rules: The rules in force.
         now: Service time, aware UTC; the caller owns the clock.
     """
-    report, arrived_at = received.report, received.received_at
-    if report.event_time > arrived_at + NORMAL_LEAD:
-        return Step(world, (), Disposition.QUARANTINED_FUTURE)
+    report, arrived_at, before = received.report, received.received_at, world
     arrivals, booked = note_arrival(world.arrivals, report.boot_id, report.seq, arrived_at)
     if booked == "seen":
         return Step(world, (), Disposition.DUPLICATE)
-    heard = max(arrived_at, world.last_received_at or arrived_at)
+    last_at = world.last_received_at
+    heard = arrived_at if last_at is None or arrived_at > last_at else last_at
     world = replace(world, arrivals=arrivals, last_received_at=heard)
-    disposition = Disposition.APPLIED
     if booked == "late":
-        disposition = Disposition.LATE
         world, settled = _found_late(world, received, profiles, rules)
     elif booked == "next" and not world.window:
         world, settled = _appended(world, received, profiles, rules)
     else:
         window = _inserted(world.window, received)
         world, settled = _windowed(replace(world, window=window), received, profiles, rules)
+    if arrivals.missed is not before.arrivals.missed:
+        world, more = _gaps_noticed(world, before.arrivals, profiles, rules, arrived_at)
+        settled = [*settled, *more]
     silence, forgotten = _heard(world, rules)
     world = replace(world, silence=silence)
-    logged = any(event.at is not None for event in report.events)
-    disproved_by = Reason.LATE_LOG if logged else Reason.LATE_EVIDENCE
-    return _published(world, [*settled, *forgotten], profiles, rules, now, disposition, disproved_by)
+    disposition, released, disproved_by = _became(before.head.timing, world, received, booked)
+    return _published(world, [*settled, *forgotten], profiles, rules, now, disposition, disproved_by, released=released)
+
+
+def _became(
+    before: Timing, after: World, received: Received, booked: str
+) -> tuple[Disposition, tuple[Received, ...], Reason]:
+    """What became of a report, which reports it took out of quarantine, and what kind of evidence it is."""
+    timing = after.head.timing
+    events = received.report.events
+    logged = bool(events) and any(event.at is not None for event in events)
+    evidence = Reason.LATE_LOG if logged else Reason.LATE_EVIDENCE
+    if booked == "late":
+        ahead = contacts.ahead_when_late(after.base.timing, received)
+        return Disposition.QUARANTINED_FUTURE if ahead else Disposition.LATE, (), evidence
+    if timing.offset_ms != before.offset_ms:
+        evidence = Reason.CLOCK_CORRECTED
+    held, was_held = timing.held, before.held
+    disposition = Disposition.QUARANTINED_FUTURE if held and received in held else Disposition.APPLIED
+    return disposition, contacts.released(timing, was_held) if was_held else (), evidence
 
 
 def tick(world: World, profiles: ProfileHistory, rules: RuleBook, now: datetime, hearing: Hearing) -> Step:
@@ -129,11 +155,15 @@ def tick(world: World, profiles: ProfileHistory, rules: RuleBook, now: datetime,
         now: Service time, aware UTC.
         hearing: What the service could hear; see `Hearing`.
     """
-    settled: list[Episode] = []
+    world, settled = _rejudged(world, profiles, rules)
     heard_until = min(now, hearing.until)
     arrivals = give_up(world.arrivals, heard_until)
     if arrivals is not world.arrivals:
-        world, settled = _refolded(replace(world, arrivals=arrivals), profiles, rules)
+        before = world.arrivals
+        world, more = _refolded(replace(world, arrivals=arrivals), profiles, rules)
+        settled = [*settled, *more]
+        world, more = _gaps_noticed(world, before, profiles, rules, heard_until)
+        settled = [*settled, *more]
     hearing = Hearing(hearing.since, heard_until)
     world, forgotten = _silence(world, profiles, rules, hearing)
     return _published(world, [*settled, *forgotten], profiles, rules, now, Disposition.APPLIED, hearing=hearing)
@@ -159,7 +189,10 @@ def resolve(
     if record is None or not record.open:
         return ResolveRefused("the alert is not open any more")
     rule = rules.get(record.rule_id)
-    if rule is not None and record.active and (record.latched or rule.latches(record.priority)):
+    track = world.head.tracks.get(record.rule_id)
+    resolvable = track is not None and track.resolvable(now)
+    latched = rule is not None and (record.latched or rule.latches(record.priority))
+    if record.active and latched and not resolvable:
         return ResolveRefused("the condition still holds; it can be confirmed, and resolved when it has ended")
     newest = world.arrivals
     resolution = Resolution(record.rule_id, now, actor, newest.boot_id or 0, newest.next_seq - 1)
@@ -175,6 +208,58 @@ def resolve(
         fold.resolve(resolution)
         world, settled = replace(world, base=fold.folded), fold.log
     return _published(world, settled, profiles, rules, now, Disposition.APPLIED)
+
+
+def note_conflict(world: World, received: Received, profiles: ProfileHistory, rules: RuleBook, now: datetime) -> Step:
+    """Note that a report says something else than the one applied before under its identity (catalogue M.18).
+
+    The report itself takes no effect. Only the store can tell such a report from a repeated one.
+    """
+    at = received.received_at
+
+    def known(log: ContactLog) -> ContactLog:
+        log = replace(log, conflict=noticed(log.conflict, at))
+        if contacts.critical(received.report):
+            log = replace(log, conflicting_alarm=noticed(log.conflicting_alarm, at))
+        return log
+
+    world, settled = _noted(world, known, profiles, rules, at)
+    return _published(world, settled, profiles, rules, now, Disposition.DUPLICATE)
+
+
+def _gaps_noticed(
+    world: World, before: Arrivals, profiles: ProfileHistory, rules: RuleBook, at: datetime
+) -> tuple[World, list[Episode]]:
+    """Note reports that are missing for longer than an hour, or the last of which came after all."""
+    were = {gap for gap in before.missed if gap.holds}
+    missing = [gap for gap in world.arrivals.missed if gap.holds]
+    news = [gap.opened_at + LATENESS for gap in missing if gap not in were]
+    known = world.base.state.contacts.gap
+    # What is left of a gap that was partly filled is no news.
+    news = [since for since in news if known is None or known.end is not None or since > known.last]
+    if news:
+        first, last = min(news), max(news)
+        return _noted(
+            world, lambda log: replace(log, gap=noticed(noticed(log.gap, first), last)), profiles, rules, first
+        )
+    if were and not missing and known is not None and known.end is None:
+        over = replace(known, end=max(at, known.start))
+        return _noted(world, lambda log: replace(log, gap=over), profiles, rules, at)
+    return world, []
+
+
+def _noted(
+    world: World, change: Callable[[ContactLog], ContactLog], profiles: ProfileHistory, rules: RuleBook, at: datetime
+) -> tuple[World, list[Episode]]:
+    """Put what arrivals show into the base and the tip alike, so that folding again does not lose it."""
+    fold = Fold(world.base, profiles, rules)
+    fold.note(change(world.base.state.contacts), at)
+    world, settled = replace(world, base=fold.folded), fold.log
+    if world.tip is not None:
+        fold = Fold(world.tip, profiles, rules)
+        fold.note(change(world.tip.state.contacts), at)
+        world = replace(world, tip=fold.folded, log=(*world.log, *fold.log))
+    return world, settled
 
 
 def _inserted(window: tuple[Received, ...], received: Received) -> tuple[Received, ...]:
@@ -262,6 +347,23 @@ def _frozen(window: tuple[Received, ...], arrivals: Arrivals) -> int:
     return max(place, overflow)
 
 
+def outdated(world: World, rules: RuleBook) -> bool:
+    """Whether the pump's state was last judged under other rules; its next report or tick judges it under these."""
+    head = world.head
+    return head.state.clock is not None and head.judged_under.partition("/")[0] != rules.key
+
+
+def _rejudged(world: World, profiles: ProfileHistory, rules: RuleBook) -> tuple[World, list[Episode]]:
+    """Under rules that changed since the last report: a pump that says nothing more has new alerts, too."""
+    if not outdated(world, rules):
+        return world, []
+    if world.window:
+        return _refolded(world, profiles, rules)
+    fold = Fold(world.base, profiles, rules)
+    fold.rejudge()
+    return replace(world, base=fold.folded), fold.log
+
+
 def _heard(world: World, rules: RuleBook) -> tuple[dict[str, Episode], list[Episode]]:
     """End the silences that a message ends: COM-01 by the message itself, DLV-09 only by confirmed delivery."""
     if not world.silence or world.last_received_at is None:
@@ -313,6 +415,7 @@ def _published(
     disposition: Disposition,
     disproved_by: Reason = Reason.LATE_EVIDENCE,
     hearing: Hearing | None = None,
+    released: tuple[Received, ...] = (),
 ) -> Step:
     """Compare what is true now with what people were told, and say when to look again."""
     view, log = _view(world, profiles, rules, now)
@@ -322,7 +425,7 @@ def _published(
     if told or ledger:
         ledger, events = _reconciled(world, told, settled, rules, disproved_by)
     world = replace(world, ledger=ledger, next_wake_at=_next_wake_at(world, view, profiles, rules, now, hearing))
-    return Step(world, events, disposition)
+    return Step(world, events, disposition, released)
 
 
 def _view(world: World, profiles: ProfileHistory, rules: RuleBook, now: datetime) -> tuple[Folded, list[Episode]]:
@@ -414,8 +517,23 @@ def _reconciled(
             continue
         rows.append((published, _parents(published.rule_id, truth, rules)))
     placed = with_parents(rows)
-    events = _with_parent_changes(events, [row for row, _ in rows], placed)
+    events = _with_parent_changes(_with_takeover(events), [row for row, _ in rows], placed)
     return tuple(placed), tuple(events)
+
+
+def _with_takeover(events: list[AlertEvent]) -> list[AlertEvent]:
+    """Name the stall's alert that an MRI takes back at the moment at which the trap takes over its thread (M.9)."""
+    stalls = (event for event in events if event.alert.rule_id == STALL_RULE and event.reason == Reason.MRI_DECLARED)
+    taken = next(stalls, None)
+    if taken is None:
+        return events
+    said = {"takes_over": str(taken.alert.alert_id)}
+    return [
+        replace(event, detail={**event.detail, **said})
+        if event.kind is AlertEventKind.OPENED and event.alert.rule_id == TRAP_RULE
+        else event
+        for event in events
+    ]
 
 
 def _hash_of(rule_id: str, rules: RuleBook) -> str:

@@ -34,8 +34,10 @@ class Finding(msgspec.Struct, frozen=True):
     by the mere passing of time. ``retract`` says that the condition never held, and why. ``reminders`` are event times
     (never after the moment judged) at which people are told again without a higher priority. ``closed_by`` names the
     person whose record ends even a latched alert (a refill, replacement or review that somebody entered; catalogue
-    A.3); only with ``ABSENT``. ``start_step`` is the ladder's step that is due at once, with those before it. ``latch``
-    says that the alert from now on waits for a person, whatever its priority.
+    A.3); only with ``ABSENT``. ``start_step`` is the ladder's step that is due at once, with those before it.
+    ``resolvable_from`` says that the condition is a fact of the past, which cannot end by itself: from then on (event
+    time, inclusive) a person may resolve the alert although it latches and the condition holds. ``latch`` says that the
+    alert from now on waits for a person, whatever its priority.
     """
 
     presence: Presence
@@ -49,6 +51,7 @@ class Finding(msgspec.Struct, frozen=True):
     reminders: tuple[datetime, ...] = ()
     closed_by: str | None = None
     start_step: int = 0
+    resolvable_from: datetime | None = None
     latch: bool = False
 
 
@@ -62,7 +65,7 @@ class View(msgspec.Struct):
 
     ``heard_at`` is only set when silence may be judged: the service time of the last message, or of the moment from
     which the service could hear the pump again, whichever is later. ``at`` is then service time too. ``memory`` is what
-    the operators of typed conditions remember, by their keys.
+    the operators of typed conditions remember, by their keys. ``book`` holds all rules in force.
     """
 
     state: PumpState
@@ -71,6 +74,7 @@ class View(msgspec.Struct):
     at: datetime
     heard_at: datetime | None = None
     memory: Mapping[str, Memory] = NO_MEMORY
+    book: RuleBook | None = None
 
     def open_track(self, rule_id: str) -> Episode | None:
         """The rule's open episode, if any."""
@@ -105,7 +109,7 @@ MERGE_WINDOWS: Final = {
 }
 """A recurrence within this time of its end continues the same alert; inclusive (rules_catalogue.md A.3)."""
 
-Freeze = Literal["never", "delivery", "until_refill"]
+Freeze = Literal["never", "delivery", "until_refill", "until_interrogation"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +179,9 @@ class Rule:
     ``latching`` is the lowest priority from which the alert stays open until a person resolves it; None: it clears by
     itself. ``judged_by``: whether time in the reports decides, or the service's own waiting for them (silence).
     ``child_of`` are the rules that take its alert as their child while theirs is open. ``operators`` are the parts of a
-    typed condition that remember something. ``lives_in`` is the process that judges it; all but the system's own rules
-    live in the worker. ``freezes_from`` is the lowest priority at which it freezes the delivery clock.
+    typed condition that remember something. ``ladder`` is how it climbs through the people (catalogue A.5), None: as
+    its priority does. ``lives_in`` is the process that judges it; all but the system's own rules live in the worker.
+    ``freezes_from`` is the lowest priority at which it freezes the delivery clock.
     """
 
     id: str
@@ -190,6 +195,7 @@ class Rule:
     evidence: tuple[str, ...]
     content_hash: str
     judged_by: Literal["event_time", "arrival", "both"]
+    condition_name: str = ""
     reads: tuple[str, ...] = ("*",)
     follows: tuple[str, ...] = ()
     operators: tuple[Operator, ...] = ()
@@ -197,6 +203,7 @@ class Rule:
     settings: Mapping[str, Setting] = field(default_factory=dict)
     hazards: tuple[str, ...] = ()
     runbook: str = ""
+    ladder: Literal["H", "M", "L", "none"] | None = None
     lives_in: Literal["worker", "notify", "watchdog"] = "worker"
     freezes_from: Priority = Priority.INFO
     examples: tuple[Mapping[str, Any], ...] = field(default=())
@@ -220,14 +227,19 @@ def parameters_in_force(rule: Rule, therapy: Therapy) -> Mapping[str, Any]:
 
     A setting that cannot be used (unknown, or looser than allowed) is left out: the stricter default stays.
     """
-    parameters = dict(rule.parameters)
-    for variant in rule.variants:
-        if variant.fits(therapy):
-            parameters |= variant.parameters
+    parameters = _parameters_of_file(rule, therapy)
     for record in therapy.of_kind(CareKind.SETTING):
         name = record.parameter
         if record.rule_id == rule.id and name is not None and usable(rule, record, parameters.get(name)):
             parameters[name] = record.value
+    return parameters
+
+
+def _parameters_of_file(rule: Rule, therapy: Therapy) -> dict[str, Any]:
+    parameters = dict(rule.parameters)
+    for variant in rule.variants:
+        if variant.fits(therapy):
+            parameters |= variant.parameters
     return parameters
 
 
@@ -251,6 +263,7 @@ class RuleBook:
         "followers",
         "key",
         "masks",
+        "operator_keys",
         "operators",
         "place",
         "rules",
@@ -270,10 +283,11 @@ class RuleBook:
             rule.id: sum(1 << index for index, other in enumerate(self.event_rules) if rule.id in other.follows)
             for rule in rules
         }
+        self.operator_keys = frozenset(operator.key for rule in self.event_rules for operator in rule.operators)
         self.operators: dict[str, list[tuple[Operator, int]]] = {}
         for index, rule in enumerate(self.event_rules):
             for operator in rule.operators:
-                for signal in operator.signals:
+                for signal in sorted(operator.signals):
                     self.operators.setdefault(signal, []).append((operator, 1 << index))
 
     def __iter__(self) -> Iterator[Rule]:
@@ -288,6 +302,13 @@ class RuleBook:
     def get(self, rule_id: str) -> Rule | None:
         """The rule, or None when it is no longer in the book."""
         return self._by_id.get(rule_id)
+
+    def accepts(self, record: CareRecord, therapy: Therapy) -> bool:
+        """Whether a patient's setting can be used with these rules; one that cannot leaves the default in force."""
+        rule, name = self._by_id.get(record.rule_id or ""), record.parameter
+        if rule is None or name is None or name not in rule.parameters:
+            return False
+        return usable(rule, record, _parameters_of_file(rule, therapy)[name])
 
 
 def _mask(rules: tuple[Rule, ...], name: str) -> int:

@@ -222,6 +222,11 @@ _EVENT_REQUIRED_FIELDS: Final[dict[EventType, frozenset[str]]] = {
 _WIRE_NAMES: Final = {"scheduled_for": "for"}
 
 
+def event_fields(event_type: EventType) -> frozenset[str]:
+    """What events of a type may say beside ``type`` and ``at``."""
+    return _EVENT_OWN_FIELDS[event_type]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """What one pump said at one moment; field meanings and units are those of ``design.md`` section 4.

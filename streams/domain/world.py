@@ -13,7 +13,7 @@ import msgspec
 
 from streams.domain.alert import AlertRecord, Episode
 from streams.domain.memory import Memory
-from streams.domain.observing.contacts import ContactLog
+from streams.domain.observing.contacts import ContactLog, Timing
 from streams.domain.observing.dosing import DosingLog
 from streams.domain.observing.fills import FillLog
 from streams.domain.observing.flow import FlowLog
@@ -21,6 +21,7 @@ from streams.domain.observing.heat import HeatLog
 from streams.domain.observing.levels import LevelLog
 from streams.domain.observing.power import PowerLog
 from streams.domain.observing.scans import ScanLog
+from streams.domain.observing.volumes import VolumeLog
 from streams.domain.profile import ACCURACY_ALLOWANCE, ProfileHistory, Therapy
 from streams.domain.telemetry import Received
 
@@ -143,6 +144,13 @@ class PumpState(msgspec.Struct, frozen=True, array_like=True):
     dosing: DosingLog = DosingLog()
     heat: HeatLog = HeatLog()
     contacts: ContactLog = ContactLog()
+    previous_at: datetime | None = None
+    """Event time of the report before the newest one: interference is told for the time in between."""
+    needs_interrogation: bool = False
+    """Only an interrogation that finds it running is evidence of delivery (rule MRI-04)."""
+    needs_valve_reset: bool = False
+    """Only the record of a valve's reset is evidence of delivery (rule MRI-05)."""
+    volumes: VolumeLog = VolumeLog()
 
     @property
     def estimated_ml(self) -> Sample | None:
@@ -150,18 +158,27 @@ class PumpState(msgspec.Struct, frozen=True, array_like=True):
         return self.estimated[-1] if self.estimated else None
 
     def level(self, at: datetime) -> Sample | None:
-        """The level to plan with: measured where it is younger than 24 h, else the computed one (rule RSV-03)."""
-        if self.measured is not None and at - self.measured.at < timedelta(hours=24):
-            return self.measured
+        """The level to plan with: measured where it is younger than 24 h, else the computed one (rule RSV-03).
+
+        What was measured before the last refill is no level any more.
+        """
+        measured = self.measured
+        fresh = measured is not None and at - measured.at < timedelta(hours=24)
+        if measured is not None and fresh and (self.refilled_at is None or measured.at >= self.refilled_at):
+            return measured
         return self.estimated_ml
 
     def empty_at(self, therapy: Therapy, at: datetime) -> datetime | None:
-        """When the reservoir is empty in the worst case: full boluses, and delivery at the labelled upper bound."""
+        """When the reservoir is empty in the worst case: full boluses, and delivery at the labelled upper bound.
+
+        A pump that the last refill showed to over-infuse (REF-02) is judged by what it did instead.
+        """
         level = self.level(at)
         flow = self.flow_ml_per_day if self.flow_ml_per_day is not None else therapy.prescribed_ml_per_day
         if level is None or not flow:
             return None
-        return level.at + timedelta(days=level.value / ((flow + therapy.max_bolus_ml_per_day) * ACCURACY_ALLOWANCE))
+        allowance = max(ACCURACY_ALLOWANCE, self.fills.over_infusion_ratio or 0.0)
+        return level.at + timedelta(days=level.value / ((flow + therapy.max_bolus_ml_per_day) * allowance))
 
 
 class Folded(msgspec.Struct, frozen=True, array_like=True):
@@ -169,7 +186,7 @@ class Folded(msgspec.Struct, frozen=True, array_like=True):
 
     ``wakes`` are the times at which single rules want to be judged again; ``wake_at`` is the first moment at which time
     alone changes anything. ``judged_under`` names the rules and the therapy of the last judgement: under others every
-    rule is judged anew.
+    rule is judged anew. ``timing`` is what the contacts tell of the pump's clock.
     """
 
     state: PumpState = PumpState()
@@ -178,6 +195,7 @@ class Folded(msgspec.Struct, frozen=True, array_like=True):
     wakes: dict[str, datetime] = {}
     memory: dict[str, Memory] = {}
     judged_under: str = ""
+    timing: Timing = Timing()
 
 
 class Gap(msgspec.Struct, frozen=True, array_like=True):

@@ -17,15 +17,18 @@ from streams.domain.profile import ProfileHistory
 from streams.domain.rule import RuleBook
 from streams.domain.telemetry import (
     Alarm,
+    Battery,
     Emi,
     EmiLevel,
     Event,
     EventType,
+    FlowValve,
     InterrogationResult,
     Motor,
     PumpId,
     Received,
     Report,
+    Symptom,
 )
 from streams.domain.world import World, decode_world, encode_world
 from streams.rehearsal import profiles_of
@@ -33,6 +36,8 @@ from streams.rehearsal import profiles_of
 START = datetime(2026, 3, 1, 8, tzinfo=UTC)
 PUMP = PumpId("P-1")
 ML_PER_MINUTE = 2.4 / 24 / 60
+CLINIC = "GW-CLINIC"
+"""The gateway whose programming sessions are authorised ones."""
 
 
 def _care(kind: CareKind, hours: int, **fields: Any) -> CareRecord:
@@ -52,7 +57,7 @@ CARED_FOR = ProfileHistory(
     profiles_of({}).versions,
     (
         _care(CareKind.STOP_PLAN, 1, valid_until=START + timedelta(hours=9)),
-        _care(CareKind.SESSION, 2, session_id="S-1", valid_until=START + timedelta(hours=3)),
+        _care(CareKind.SESSION, 2, session_id="S", valid_until=START + timedelta(hours=3)),
         _care(CareKind.REVIEW, 12, rule_id="DLV-02"),
     ),
 )
@@ -61,7 +66,12 @@ PROFILES = st.sampled_from(
     [
         {},
         {"risks": ["sci_t6_or_above"]},
-        {"drugs": [{"name": "morphine", "concentration_ug_per_ml": 10000}], "prescribed_ug_per_day": 1000},
+        {
+            "drugs": [{"name": "morphine", "concentration_ug_per_ml": 10000}],
+            "prescribed_ug_per_day": 1000,
+            "bolus_max_per_day": 1,
+            "bolus_lockout_minutes": 60,
+        },
         {"drugs": [{"name": "ziconotide", "concentration_ug_per_ml": 25}], "prescribed_ug_per_day": 5},
         {"family": "prometra"},
         None,
@@ -82,6 +92,11 @@ _ALARMS = st.sampled_from(
         (Alarm.CRITICAL_MEMORY_ERROR,),
     ]
 )
+_EMI = st.sampled_from(
+    [None, None, None, *(Emi(level=level) for level in EmiLevel), Emi(level=EmiLevel.STRONG, count=3)]
+)
+_CLOCKS = st.sampled_from([0, 0, 0, 0, 0, 4, 190, -3, -12, -90])
+"""How many minutes a pump's clock is ahead of the gateway's."""
 _MINUTES = st.sampled_from([1, 5, 15, 15, 15, 45, 60, 180, 420, 1500])
 
 
@@ -100,8 +115,12 @@ def _events(draw: st.DrawFn, at: datetime) -> tuple[Event, ...]:
                     EventType.INTERROGATION,
                     EventType.SYMPTOM_REPORT,
                     EventType.PUMP_RESET,
-                    EventType.PROGRAM_CHANGE,
                     EventType.MRI_SCHEDULED,
+                    EventType.VALVE_RESET,
+                    EventType.PROGRAMMING_SESSION,
+                    EventType.PROGRAM_CHANGE,
+                    EventType.BOLUS,
+                    EventType.PUMP_REPLACED,
                 ]
             )
         )
@@ -110,13 +129,19 @@ def _events(draw: st.DrawFn, at: datetime) -> tuple[Event, ...]:
             injected = draw(st.sampled_from([1.0, 18.0]))
             fields = {"aspirated_ml": 1.0, "injected_ml": injected}
         elif kind is EventType.INTERROGATION:
-            fields = {"result": draw(st.sampled_from(list(InterrogationResult)))}
+            fields = {"result": draw(st.sampled_from([InterrogationResult.RUNNING, *InterrogationResult]))}
         elif kind is EventType.PUMP_RESET:
             fields = {"default_program": True}
         elif kind is EventType.PROGRAM_CHANGE:
-            fields = {"session_id": "S-1"}
+            fields = {"session_id": draw(st.sampled_from([None, "S"]))}
         elif kind is EventType.MRI_SCHEDULED:
-            fields = {"scheduled_for": at + timedelta(hours=6)}
+            fields = {"scheduled_for": at + timedelta(hours=draw(st.sampled_from([1, 26])))}
+        elif kind is EventType.PROGRAMMING_SESSION:
+            fields = {"session_id": "S", "phase": draw(st.sampled_from(["start", "end"]))}
+        elif kind is EventType.SYMPTOM_REPORT:
+            fields = {"codes": (draw(st.sampled_from(list(Symptom))),)}
+        elif kind is EventType.BOLUS:
+            fields = {"outcome": draw(st.sampled_from(["delivered", "denied"])), "volume_ml": 0.1}
         moment = draw(st.sampled_from([None, at - timedelta(minutes=20), at - timedelta(minutes=100)]))
         told.append(Event(type=kind, at=moment, **fields))
     return tuple(told)
@@ -124,10 +149,17 @@ def _events(draw: st.DrawFn, at: datetime) -> tuple[Event, ...]:
 
 @st.composite
 def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
-    """What a pump reported, in order of its boots and sequence numbers; its clock never runs backwards."""
+    """What a pump reported, in order of its boots and sequence numbers, to a gateway that got each report at once.
+
+    The pump's clock may be off, and be set once on the way.
+    """
     at, boot_id, seq, programmed, delivered = START, 1, 0, 0.0, 0.0
+    ahead, set_after = draw(_CLOCKS), draw(st.sampled_from([None, None, 4, 8]))
     told: list[Report] = []
-    for _ in range(draw(st.integers(2, max_size))):
+    for number in range(draw(st.integers(2, max_size))):
+        if number == set_after:
+            ahead = draw(_CLOCKS)
+        clock = at + timedelta(minutes=ahead)
         motor = draw(st.sampled_from([None, Motor.RUNNING, Motor.RUNNING, Motor.RUNNING, *Motor]))
         told.append(
             Report(
@@ -135,19 +167,22 @@ def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
                 pump_id=PUMP,
                 boot_id=boot_id,
                 seq=seq,
-                event_time=at,
-                gateway_id="GW-1",
+                event_time=clock,
+                gateway_id=draw(st.sampled_from(["GW-1", "GW-1", CLINIC])),
                 gateway_time=at,
                 motor=motor,
                 alarms=draw(_ALARMS),
                 reservoir_estimated_ml=draw(st.sampled_from([None, 12.0, 3.5, 1.9, 1.8, 0.3])),
                 reservoir_measured_ml=draw(st.sampled_from([None, None, 10.0, 0.4])),
-                flow_programmed_ml_per_day=draw(st.sampled_from([None, 0.2, 0.048])),
+                flow_programmed_ml_per_day=draw(st.sampled_from([None, 0.2, 0.3, 0.048])),
                 volume_programmed_ml=programmed if draw(st.booleans()) else None,
                 volume_delivered_ml=delivered if draw(st.booleans()) else None,
-                emi=draw(st.sampled_from([None, None, None, Emi(level=EmiLevel.MRI), Emi(level=EmiLevel.NONE)])),
-                temperature_celsius=37.0,
-                events=draw(_events(at)),
+                emi=draw(_EMI),
+                flow_valve=draw(st.sampled_from([None, None, *FlowValve])),
+                program_checksum=draw(st.sampled_from([None, "A", "A", "B"])),
+                temperature_celsius=draw(st.sampled_from([37.0, 37.0, 39.2, 41.1])),
+                battery=draw(st.sampled_from([None, None, Battery(eri=True), Battery(eri=False, eos=False)])),
+                events=draw(_events(clock)),
             )
         )
         minutes = draw(_MINUTES)
@@ -221,7 +256,8 @@ def arrive(
         if report is None:
             step = pipeline.tick(world, profiles, rules, at, deaf(at))
         else:
-            step = pipeline.step(world, Received(report=report, received_at=at), profiles, rules, at)
+            received = Received(report=report, received_at=at, clinic=report.gateway_id == CLINIC)
+            step = pipeline.step(world, received, profiles, rules, at)
         world = step.world
         published.extend(step.events)
     return Life(world, tuple(published))

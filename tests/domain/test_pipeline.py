@@ -16,7 +16,7 @@ from streams.domain.evaluation import MAX_DEADLINES, Fold
 from streams.domain.pipeline import Disposition, Hearing, ResolveRefused, Step
 from streams.domain.profile import ProfileHistory
 from streams.domain.rule import Finding, Presence, RuleBook, View
-from streams.domain.world import LATENESS, MAX_WINDOW_REPORTS, Folded, Resolution, World, snapshot
+from streams.domain.world import LATENESS, MAX_WINDOW_REPORTS, Folded, PumpState, Resolution, World, snapshot
 from streams.rehearsal import START, moment, profiles_of, received_of
 from streams.rulebook import load
 
@@ -68,15 +68,17 @@ def _kinds(events: Iterable[AlertEvent]) -> list[AlertEventKind]:
 
 
 def test_a_report_from_the_future_is_set_aside() -> None:
-    """More than five minutes ahead of its arrival it touches nothing; exactly five minutes is normal."""
+    """More than five minutes ahead of its arrival it says nothing of the pump; exactly five minutes is normal."""
     pump = Pump()
 
-    ahead = pump.says(0, "PT5M1S", arrives="PT0S", motor="stalled")
-    normal = pump.says(0, "PT5M", arrives="PT0S", motor="running")
+    ahead = pump.says(0, "PT5M1S", arrives="PT0S", motor="running")
+    untouched = pump.world.head.state
+    normal = pump.says(1, "PT6M", arrives="PT1M", motor="running")
 
     assert ahead.disposition is Disposition.QUARANTINED_FUTURE
-    assert ahead.world == pipeline.new_world("EX-1")
+    assert untouched == PumpState()
     assert normal.disposition is Disposition.APPLIED
+    assert pump.world.head.state.confirmed_at == moment("PT6M")
 
 
 def test_a_stall_that_arrives_after_the_bound_is_found_late() -> None:

@@ -16,12 +16,14 @@ from streams.domain.alert import AlertEventKind
 from streams.domain.pipeline import Disposition, Hearing
 from streams.domain.profile import ProfileHistory
 from streams.domain.rule import RuleBook
-from streams.domain.telemetry import Received, Report
+from streams.domain.telemetry import NORMAL_LEAD, Received, Report
 from streams.domain.world import LATENESS
 from streams.rulebook import load
 from tests.domain.lives import PROFILES, START, arrive, deaf, reports
+from tests.domain.typed import typed_rules
 
-RULES = load(Path(__file__).parents[2] / "alert_rules")
+RULES = RuleBook((*load(Path(__file__).parents[2] / "alert_rules"), *typed_rules()))
+"""The shipped rules, and typed ones with every kind of leaf."""
 THOROUGH = RuleBook(tuple(replace(rule, reads=("*",), follows=("*",)) for rule in RULES))
 """The same rules, each judged at every fact."""
 LIVES = settings(
@@ -35,7 +37,7 @@ SECOND = timedelta(seconds=1)
 
 def _slots(told: list[Report]) -> list[datetime]:
     """Arrival times after everything happened, all within the lateness bound."""
-    end = max(report.event_time for report in told)
+    end = max(max(report.event_time, report.gateway_time) for report in told)
     return [end + (index + 1) * SECOND for index in range(len(told))]
 
 
@@ -92,7 +94,7 @@ def test_a_repeated_report_changes_nothing(told: list[Report], profiles: Profile
     """G2: the same identity again is a duplicate, and the world stays as it was."""
     world = pipeline.new_world("P-1")
     for report in told:
-        received = Received(report=report, received_at=report.event_time + SECOND)
+        received = Received(report=report, received_at=report.gateway_time + SECOND)
         world = pipeline.step(world, received, profiles, RULES, received.received_at).world
 
         again = pipeline.step(world, received, profiles, RULES, received.received_at + SECOND)
@@ -106,7 +108,7 @@ def test_a_repeated_report_changes_nothing(told: list[Report], profiles: Profile
 @given(told=reports(), profiles=PROFILES)
 def test_replay_gives_the_same_events(told: list[Report], profiles: ProfileHistory) -> None:
     """Deciding is deterministic: the same arrivals publish the same facts with the same ids."""
-    arrivals = [(report.event_time + SECOND, report) for report in told]
+    arrivals = [(report.gateway_time + SECOND, report) for report in told]
     until = arrivals[-1][0] + 2 * LATENESS
 
     first = arrive(arrivals, profiles, RULES, until=until)
@@ -121,7 +123,7 @@ def test_looking_in_between_changes_no_history(
     told: list[Report], profiles: ProfileHistory, minutes: list[int]
 ) -> None:
     """A tick publishes what is due, earlier; what is true in the end does not depend on when somebody looked."""
-    arrivals = [(report.event_time + SECOND, report) for report in told]
+    arrivals = [(report.gateway_time + SECOND, report) for report in told]
     until = arrivals[-1][0] + 2 * LATENESS
     ticks = [at for minute in minutes if (at := START + timedelta(minutes=minute)) < until]
 
@@ -138,7 +140,7 @@ def test_live_and_late_delivery_end_in_the_same_history(told: list[Report], prof
     slots = _slots(told)
     until = slots[-1] + 2 * LATENESS
 
-    live = arrive([(report.event_time + SECOND, report) for report in told], profiles, RULES, until=until)
+    live = arrive([(report.gateway_time + SECOND, report) for report in told], profiles, RULES, until=until)
     buffered = arrive(zip(slots, told, strict=True), profiles, RULES, until=until)
 
     assert live.history() == buffered.history()
@@ -149,9 +151,12 @@ def test_live_and_late_delivery_end_in_the_same_history(told: list[Report], prof
 def test_silence_never_closes_an_alert(told: list[Report], profiles: ProfileHistory, hours: list[int]) -> None:
     """G4: while nothing arrives, alerts may open or worsen, and none clears, resolves, is retracted or lowered."""
     life = arrive(
-        [(report.event_time + SECOND, report) for report in told], profiles, RULES, until=told[-1].event_time + SECOND
+        [(report.gateway_time + SECOND, report) for report in told],
+        profiles,
+        RULES,
+        until=told[-1].gateway_time + SECOND,
     )
-    world, at = life.world, told[-1].event_time + SECOND
+    world, at = life.world, told[-1].gateway_time + SECOND
     allowed = {AlertEventKind.OPENED, AlertEventKind.ESCALATED, AlertEventKind.RECURRED, AlertEventKind.AMENDED}
     for hour in hours:
         at += timedelta(hours=hour)
@@ -174,7 +179,7 @@ def test_the_next_look_is_never_planned_too_late(told: list[Report], profiles: P
     """Between now and ``next_wake_at`` time alone changes nothing: a tick just before it publishes nothing."""
     world = pipeline.new_world("P-1")
     for report in told:
-        at = report.event_time + SECOND
+        at = report.gateway_time + SECOND
         while world.next_wake_at is not None and world.next_wake_at <= at:
             now = world.next_wake_at
             world = pipeline.tick(world, profiles, RULES, now, Hearing(since=START, until=now)).world
@@ -186,3 +191,82 @@ def test_the_next_look_is_never_planned_too_late(told: list[Report], profiles: P
         step = pipeline.tick(world, profiles, RULES, before, Hearing(since=START, until=before))
 
         assert step.events == ()
+
+
+@LIVES
+@given(told=reports(), profiles=PROFILES, seed=st.integers(0, 2**32))
+def test_a_clock_that_is_off_ends_in_the_same_history_in_any_order_of_arrival(
+    told: list[Report], profiles: ProfileHistory, seed: int
+) -> None:
+    """I9: reports that wait in quarantine while the clock is learned are released wherever they arrived."""
+    slots = _slots(told)
+    until = slots[-1] + 2 * LATENESS
+    # The newest first: each report is judged with as little knowledge of the clock as there can be.
+    backwards = arrive(zip(slots, reversed(told), strict=True), profiles, RULES, until=until)
+    shuffled = random.Random(seed).sample(told, len(told))
+    scrambled = arrive(zip(slots, shuffled, strict=True), profiles, RULES, until=until)
+
+    live = arrive([(report.gateway_time + SECOND, report) for report in told], profiles, RULES, until=until)
+
+    assert backwards.history() == live.history() == scrambled.history()
+    assert backwards.world.head.state == live.world.head.state == scrambled.world.head.state
+    assert backwards.world.head.timing.lags_ms == live.world.head.timing.lags_ms
+
+
+@LIVES
+@given(told=reports(), profiles=PROFILES)
+def test_no_time_is_later_than_the_moment_at_which_a_gateway_got_it(
+    told: list[Report], profiles: ProfileHistory
+) -> None:
+    """A clock that runs ahead never drives the last confirmed delivery, and no correction moves past the gateway."""
+    world = pipeline.new_world("P-1")
+    for report in told:
+        received = Received(report=report, received_at=report.gateway_time + SECOND)
+
+        step = pipeline.step(world, received, profiles, RULES, received.received_at)
+
+        state = step.world.head.state
+        for moment in (state.clock, state.confirmed_at, state.reported_at, state.frozen_at):
+            assert moment is None or moment <= report.gateway_time + NORMAL_LEAD
+        world = step.world
+
+
+@LIVES
+@given(told=reports(), profiles=PROFILES)
+def test_each_report_takes_effect_or_waits_in_quarantine(told: list[Report], profiles: ProfileHistory) -> None:
+    """G2: a report is applied once, at once or when it is released, and never twice."""
+    world, applied, waiting = pipeline.new_world("P-1"), list[int](), set[int]()
+    place = {(report.boot_id, report.seq): number for number, report in enumerate(told)}
+    for number, report in enumerate(told):
+        received = Received(report=report, received_at=report.gateway_time + SECOND)
+
+        step = pipeline.step(world, received, profiles, RULES, received.received_at)
+
+        released = [place[one.report.boot_id, one.report.seq] for one in step.released]
+        assert waiting.issuperset(released)
+        waiting.difference_update(released)
+        applied.extend(released)
+        if step.disposition is Disposition.QUARANTINED_FUTURE:
+            waiting.add(number)
+        else:
+            applied.append(number)
+        world = step.world
+    held = {place[one.report.boot_id, one.report.seq] for one in world.head.timing.held}
+    assert held <= waiting
+    assert sorted([*applied, *waiting]) == list(range(len(told)))
+
+
+@LIVES
+@given(told=reports(), profiles=PROFILES, hours=st.integers(1, 400))
+def test_silence_counts_from_the_services_own_return(told: list[Report], profiles: ProfileHistory, hours: int) -> None:
+    """I7: after an outage of the service no pump was silent before it could be heard again."""
+    arrivals = [(report.gateway_time + SECOND, report) for report in told]
+    world = arrive(arrivals, profiles, RULES, until=arrivals[-1][0]).world
+    back_at = arrivals[-1][0] + timedelta(hours=hours)
+    grace = 3 * profiles.therapy(back_at).interval
+
+    early = pipeline.tick(world, profiles, RULES, back_at + grace - SECOND, Hearing(back_at, back_at + grace - SECOND))
+    due = pipeline.tick(early.world, profiles, RULES, back_at + grace, Hearing(back_at, back_at + grace))
+
+    assert [event for event in early.events if event.alert.rule_id == "COM-01"] == []
+    assert "COM-01" in {event.alert.rule_id for event in due.events}

@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 
 from services import cli
+from streams.settings import RULES
 from tests.stack import Database
 
 PROFILE = {
@@ -265,6 +266,28 @@ def test_rules_are_checked(command: Command, tmp_path: Path) -> None:
 
     assert (good.code, good.out.split()[1]) == (0, "rules,")
     assert (bad.code, f"{folder / 'bad.yaml'}:" in bad.err) == (1, True)
+
+
+def test_every_mistake_in_rules_is_told_also_as_json(command: Command, tmp_path: Path) -> None:
+    """All of them, with file, line, field and reason; the exit code says whether there are any."""
+    folder = tmp_path / "rules" / "reservoir"
+    folder.mkdir(parents=True)
+    (folder / "bad.yaml").write_text("id: RSV-99\ntitle: x\nurgency: 1\n")
+
+    good, bad = command("rules", "check", "--json"), command("rules", "check", str(folder.parent), "--json")
+
+    said = json.loads(bad.out)
+    assert (good.code, json.loads(good.out)["usable"]) == (0, True)
+    assert (bad.code, said["usable"]) == (1, False)
+    assert {error["field"] for error in said["errors"]} >= {"title", "urgency", "condition", "examples"}
+    assert {error["line"] for error in said["errors"]} == {1, 2, 3}
+
+
+def test_the_schema_of_rules_is_printed(command: Command) -> None:
+    """As it is kept beside the rules."""
+    said = command("rules", "schema")
+
+    assert (said.code, said.out) == (0, (RULES / "schema.json").read_text())
 
 
 def test_settings_are_shown_without_secrets(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -186,9 +186,9 @@ async def test_a_gateways_token_works_until_it_is_revoked(ground: Ground) -> Non
 
     assert token.startswith("pwg_")
     assert len(token) >= 47
-    assert active == {gateways.token_hash(token): "G-1"}
+    assert active == gateways.Active({gateways.token_hash(token): "G-1"}, frozenset())
     assert revoked == (True, False, False)
-    assert await gateways.load_active(pool) == {}
+    assert await gateways.load_active(pool) == gateways.Active({}, frozenset())
     [listed] = await gateways.list_all(pool)
     assert listed.revoked_at is not None
     assert [await asyncio.wait_for(told.get(), 5) for _ in range(2)] == [gateways.CHANNEL] * 2
@@ -204,7 +204,7 @@ async def test_a_new_token_replaces_the_old_one(ground: Ground) -> None:
     new = await gateways.add(pool, "G-1", "clinic")
 
     assert old != new
-    assert await gateways.load_active(pool) == {gateways.token_hash(new): "G-1"}
+    assert await gateways.load_active(pool) == gateways.Active({gateways.token_hash(new): "G-1"}, frozenset({"G-1"}))
 
 
 async def test_an_id_that_no_report_can_carry_is_refused(ground: Ground) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
@@ -29,7 +30,7 @@ from streams.settings import RULES
 from streams.store import Store
 from streams.topics import encode_batch, partition_of
 from tests.services.worker.bench import Bench, quick_settings, received
-from tests.stack import Service, Stack, eventually
+from tests.stack import ROOT, Service, Stack, eventually
 
 PARTITIONS = 24
 RULEBOOK = rulebook.load(RULES)
@@ -457,6 +458,75 @@ async def ingest_beating(feed: Feed) -> AsyncIterator[None]:
         "INSERT INTO service_heartbeat VALUES ('ingest', 'test', now() + interval '1 hour', now() - interval '2 hours')"
     )
     yield
+
+
+async def test_a_rule_that_is_only_yaml_is_in_force_without_a_restart(feed: Feed, stack: Stack, tmp_path: Path) -> None:
+    """The README's example alerts on the next reports; a broken file is refused, and the rules before it stay."""
+    rules = tmp_path / "rules"
+    shutil.copytree(RULES, rules)
+    worker = await stack.service("worker", {"PUMPWATCH_RULES": str(rules)}).start()
+    before = await opened_by(feed, "THR-05", silent := warm(feed, "P-1"))
+    (rules / "site").mkdir()
+    (rules / "site" / "warm_and_low.yaml").write_text(example_of_readme())
+    await reloaded(worker, "applied", 1)
+
+    after = await opened_by(feed, "THR-05", hot := warm(feed, "P-2"))
+    (rules / "site" / "warm_and_low.yaml").write_text("id: THR-05\ncondition: {all: [}\n")
+    await reloaded(worker, "refused", 1)
+    still = await opened_by(feed, "THR-05", warm(feed, "P-3"))
+
+    assert before == {}
+    assert after["P-2"] == hot[2].report.event_time
+    assert "P-3" in still
+    [refusal] = [entry for entry in worker.log if entry["event"] == "rule book refused"]
+    assert "warm_and_low.yaml:2" in refusal["reasons"][0]
+    assert f'pumpwatch_rulebook_info{{key="{refusal["in_force"]}"}} 1.0' in await worker.metrics()
+    assert await silent_pump_opens(feed, "P-1") == silent[2].report.event_time
+
+
+def example_of_readme() -> str:
+    """The rule file that the README shows."""
+    blocks = (ROOT / "README.md").read_text().split("```yaml\n")[1:]
+    return next(block.partition("```")[0] for block in blocks if "id: THR-05" in block)
+
+
+def warm(feed: Feed, pump_id: str) -> list[Received]:
+    """Four reports, fifteen minutes apart, of a warm pump with a low reservoir."""
+    start = datetime.now(UTC) - timedelta(minutes=50)
+    told = []
+    for number in range(4):
+        at = start + timedelta(minutes=15 * number)
+        one = feed.report(pump_id, temperature_celsius=38.5, reservoir_estimated_ml=4.5)
+        told.append(replace(one, report=replace(one.report, event_time=at, gateway_time=at)))
+    return told
+
+
+async def opened_by(feed: Feed, rule_id: str, reports: list[Received]) -> dict[str, datetime]:
+    """Which pumps have an alert of the rule once these reports took effect, and since when."""
+    await feed.send(*reports)
+    await feed.settled()
+    rows = await feed.pool.fetch("SELECT pump_id, effective_from FROM alert WHERE rule_id = $1", rule_id)
+    return {row["pump_id"]: row["effective_from"] for row in rows}
+
+
+async def silent_pump_opens(feed: Feed, pump_id: str) -> datetime:
+    """Wait for the alert of a pump that said nothing since the rules changed; since when it is true."""
+    since: datetime = await eventually(
+        lambda: feed.pool.fetchval(
+            "SELECT effective_from FROM alert WHERE rule_id = 'THR-05' AND pump_id = $1", pump_id
+        ),
+        what="the silent pump's alert",
+    )
+    return since
+
+
+async def reloaded(worker: Service, outcome: str, times: int) -> None:
+    """Wait until the worker says what became of a changed folder."""
+
+    async def counted() -> bool:
+        return await metric(worker, f'pumpwatch_rulebook_reloads_total{{outcome="{outcome}"}}') == times
+
+    await eventually(counted, what=f"the folder of rules {outcome}")
 
 
 async def test_only_the_operations_port_listens(feed: Feed, stack: Stack) -> None:

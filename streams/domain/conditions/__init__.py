@@ -8,10 +8,12 @@ from streams.domain.conditions import (
     communication,
     delivery,
     environment,
+    interference,
     mri,
     power,
     refill,
     reservoir,
+    scan_safety,
     therapy,
 )
 from streams.domain.rule import Named
@@ -20,9 +22,11 @@ CONDITIONS: Final[dict[str, Named]] = {
     **communication.CONDITIONS,
     **delivery.CONDITIONS,
     **environment.CONDITIONS,
+    **interference.CONDITIONS,
     **mri.CONDITIONS,
     **power.CONDITIONS,
     **refill.CONDITIONS,
     **reservoir.CONDITIONS,
+    **scan_safety.CONDITIONS,
     **therapy.CONDITIONS,
 }

@@ -11,10 +11,10 @@ from typing import Final
 
 from streams.domain.alert import Priority, PriorityStep, Reason
 from streams.domain.conditions import delivered_volume, non_delivery, stall_burden
-from streams.domain.conditions.mri import hard_end, withholds_stall
+from streams.domain.conditions.mri import explained, hard_end, parents_of_this_mri, withholds_stall
 from streams.domain.conditions.sessions import held_until, known_session
-from streams.domain.conditions.stall_burden import BEFORE_MRI
 from streams.domain.observing.flow import LowRate
+from streams.domain.observing.scans import BEFORE_START
 from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Named, Presence, Rule, View
 from streams.domain.telemetry import Alarm, Motor
 from streams.domain.world import PumpState
@@ -33,28 +33,28 @@ def motor_stalled(view: View, rule: Rule) -> Finding:
     rules_catalogue.md DLV-01, M.8, M.9.
     """
     state, therapy = view.state, view.therapy
-    since = state.stalled_since
+    since, track = state.stalled_since, view.open_track(rule.id)
+    withheld = since is not None and withholds_stall(state, therapy, since)
+    if track is not None and (since is None or withheld) and explained(view, track):
+        return Finding(Presence.ABSENT, ended_at=track.start, retract=Reason.MRI_DECLARED)
     if since is None:
         if state.motor is None and state.last_stall_ended_at is None:
             return NOT_EVALUABLE
         return _recovered(view, rule)
-    if withholds_stall(state, therapy, since) or _taken_over(view, since):
-        track = view.open_track(rule.id)
-        if track is not None and track.start >= since:
-            return Finding(Presence.ABSENT, ended_at=since, retract=Reason.MRI_DECLARED)
+    if withheld:
         return ABSENT
     physician_by = None
     if not therapy.lowers_high and state.confirmed_at is not None:
         lead = timedelta(minutes=view.parameters(rule)["physician_lead_minutes"])
         physician_by = state.confirmed_at + therapy.budget - lead
     mri = state.mri
-    by_mri = mri is not None and mri.declared and mri.start - BEFORE_MRI <= since <= hard_end(mri)
+    by_mri = mri is not None and mri.declared and mri.start - BEFORE_START <= since <= hard_end(mri)
     step = PriorityStep(Priority.MEDIUM if therapy.lowers_high else Priority.HIGH, since)
     return Finding(
         Presence.PRESENT,
         (step,),
         physician_by=physician_by,
-        parents=("MRI-02", "MRI-04") if by_mri else (),
+        parents=parents_of_this_mri(view, "MRI-04", "MRI-02") if by_mri else (),
         values={"since": written(since), "state": "no drug is delivered"},
     )
 
@@ -68,14 +68,6 @@ def _recovered(view: View, rule: Rule) -> Finding:
         recovered = "self-recovered" if minutes < view.parameters(rule)["self_recovered_minutes"] else "recovered"
         values = {"since": written(stall.start), "state": f"{recovered} after {minutes} min"}
     return Finding(Presence.ABSENT, ended_at=state.last_stall_ended_at, values=values)
-
-
-def _taken_over(view: View, since: datetime) -> bool:
-    """Whether an MRI began so soon after the stall that its own HIGH alert stands for it (catalogue M.9)."""
-    mri = view.state.mri
-    if mri is None or mri.declared_at is None or view.present_track("MRI-04") is None:
-        return False
-    return mri.start - BEFORE_MRI <= since < mri.start and mri.declared_at <= since + BEFORE_MRI
 
 
 def stopped(view: View, rule: Rule) -> Finding:
@@ -260,7 +252,7 @@ def written(moment: datetime) -> str:
 
 
 CONDITIONS: Final = {
-    "delivery.motor_stalled": Named(motor_stalled, reads=("stalled_since", "mri"), follows=("MRI-04",)),
+    "delivery.motor_stalled": Named(motor_stalled, reads=("stalled_since", "mri"), follows=("MRI-02", "MRI-04")),
     "delivery.stopped": Named(stopped, reads=("stopped_since", "alarms", "motor", "sessions", "armed_since")),
     "delivery.program_lost": Named(program_lost, reads=("alarms", "reset_at", "reset_over_at")),
     "delivery.minimum_rate": Named(minimum_rate, reads=("flow", "sessions", "armed_since", "stopped_since")),

@@ -9,40 +9,48 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from streams.domain.alert import Priority, PriorityStep
-from streams.domain.profile import Therapy, WithdrawalClass
+from streams.domain.alert import Episode, Priority, PriorityStep
+from streams.domain.observing.scans import BEFORE_START, declared_end, hard_end
+from streams.domain.profile import Family, Therapy, WithdrawalClass
 from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Named, Presence, Rule, View
 from streams.domain.world import Mri, PumpState
 
-HARD_END: Final = timedelta(minutes=120)
-AFTER_END: Final = timedelta(minutes=15)
+__all__ = ["CONDITIONS", "declared_end", "explained", "hard_end", "parents_of_this_mri", "withholds_stall"]
+
 LATE_DECLARATION: Final = timedelta(minutes=15)
 """How long after a stall an MRI may still be declared to explain it (event time of the declaring report; M.8)."""
-
-
-def hard_end(mri: Mri) -> datetime:
-    """When a declared window ends at the latest: 15 min after its end, and never later than 120 min after its start."""
-    latest = mri.start + HARD_END
-    return min(mri.ended_at + AFTER_END, latest) if mri.ended_at else latest
-
-
-def declared_end(mri: Mri) -> datetime:
-    """``end`` in the catalogue: the recorded end, else the hard end; for undeclared MRI the last interference seen."""
-    if not mri.declared:
-        return mri.last_seen_at or mri.start
-    return mri.ended_at or hard_end(mri)
 
 
 def withholds_stall(state: PumpState, therapy: Therapy, stalled_since: datetime) -> bool:
     """Whether a declared MRI explains a stall that began at ``stalled_since``.
 
-    A stall before the scan began is not explained by it: its alarm sounded when the field came (clinical.md M-05).
+    A stall in the 15 minutes before the start sounded its alarm when the field came (clinical.md M-05): the MRI takes
+    it over only where rule MRI-04 then says so (M.9).
     """
     mri = state.mri
     if mri is None or mri.declared_at is None or not therapy.known or therapy.valve_gated:
         return False
-    in_window = mri.start <= stalled_since <= hard_end(mri)
+    if stalled_since < mri.start:
+        trapped = therapy.family is Family.SYNCHROMED_II and state.scans.trapped_at == mri.start
+        in_window = trapped and mri.start - BEFORE_START <= stalled_since
+    else:
+        in_window = stalled_since <= hard_end(mri)
     return in_window and mri.declared_at <= stalled_since + LATE_DECLARATION
+
+
+def explained(view: View, track: Episode | None) -> bool:
+    """Whether an MRI that was declared since explains the stall with which an open episode began."""
+    return track is not None and withholds_stall(view.state, view.therapy, track.start)
+
+
+def parents_of_this_mri(view: View, *rule_ids: str) -> tuple[str, ...]:
+    """Those of the rules whose open episode is about the latest MRI; what an earlier one left open defers nothing."""
+    mri = view.state.mri
+    if mri is None:
+        return ()
+    since = mri.start - BEFORE_START
+    tracks = ((rule_id, view.open_track(rule_id)) for rule_id in rule_ids)
+    return tuple(rule_id for rule_id, track in tracks if track is not None and track.start >= since)
 
 
 def stall_expected(view: View, rule: Rule) -> Finding:
@@ -62,7 +70,8 @@ def stall_expected(view: View, rule: Rule) -> Finding:
 def recovery_overdue(view: View, rule: Rule) -> Finding:
     """MRI-02: no recovery after an MRI; MEDIUM at T1, HIGH at T2, which never passes half of the budget.
 
-    T1 = end + ``medium_after_minutes``; T2 = min(end + ``high_after_minutes``, LCD + B/2), on W1 MEDIUM like T1.
+    T1 = end + ``medium_after_minutes``; T2 = min(end + ``high_after_minutes``, LCD + B/2), on W1 MEDIUM like T1. While
+    MRI-04 says of the same MRI that the pump waits for an interrogation, it is its child.
     """
     state, therapy = view.state, view.therapy
     mri = state.mri
@@ -70,28 +79,76 @@ def recovery_overdue(view: View, rule: Rule) -> Finding:
         return NOT_EVALUABLE if therapy.valve_gated or state.motor is None else ABSENT
     if mri.recovered_at is not None:
         return Finding(Presence.ABSENT, ended_at=mri.recovered_at)
-    end = declared_end(mri)
-    medium_at = view.due(end + timedelta(minutes=view.parameters(rule)["medium_after_minutes"]))
-    confirmed_at = state.confirmed_at or mri.start
-    high_at = min(
-        end + timedelta(minutes=view.parameters(rule)["high_after_minutes"]), confirmed_at + therapy.budget / 2
-    )
-    high_at = view.due(max(high_at, mri.start))
-    w1 = therapy.withdrawal is WithdrawalClass.W1
-    deadlines = [(Priority.MEDIUM, min(medium_at, high_at) if w1 else medium_at)]
-    if not w1:
-        deadlines = [(Priority.HIGH, high_at)] if high_at <= medium_at else [*deadlines, (Priority.HIGH, high_at)]
+    deadlines = _recovery_deadlines(view, rule, mri)
     steps = tuple(PriorityStep(priority, at) for priority, at in deadlines if at <= view.at)
     wake_at = min((at for _, at in deadlines if at > view.at), default=None)
     if not steps:
         return Finding(Presence.ABSENT if view.open_track(rule.id) is None else Presence.NOT_EVALUABLE, wake_at=wake_at)
-    physician_by = confirmed_at + therapy.budget if steps[-1].priority is Priority.HIGH else None
+    confirmed_at, end = state.confirmed_at or mri.start, declared_end(mri)
     ended = "ended" if end <= view.at else "its window is open until"
-    values = {"end": f"{ended} {end:%Y-%m-%d %H:%M} UTC"}
-    return Finding(Presence.PRESENT, steps, wake_at=wake_at, physician_by=physician_by, values=values)
+    return Finding(
+        Presence.PRESENT,
+        steps,
+        wake_at=wake_at,
+        physician_by=confirmed_at + therapy.budget if steps[-1].priority is Priority.HIGH else None,
+        parents=parents_of_this_mri(view, "MRI-04"),
+        values={"end": f"{ended} {end:%Y-%m-%d %H:%M} UTC"},
+    )
+
+
+def _recovery_deadlines(view: View, rule: Rule, mri: Mri) -> list[tuple[Priority, datetime]]:
+    """T1 and T2 of MRI-02, those that matter."""
+    therapy, parameters, end = view.therapy, view.parameters(rule), declared_end(mri)
+    medium_at = view.due(end + timedelta(minutes=parameters["medium_after_minutes"]))
+    half_of_budget = (view.state.confirmed_at or mri.start) + therapy.budget / 2
+    high_at = min(end + timedelta(minutes=parameters["high_after_minutes"]), half_of_budget)
+    high_at = view.due(max(high_at, mri.start))
+    if therapy.lowers_high:
+        return [(Priority.MEDIUM, min(medium_at, high_at))]
+    if high_at <= medium_at:
+        return [(Priority.HIGH, high_at)]
+    return [(Priority.MEDIUM, medium_at), (Priority.HIGH, high_at)]
+
+
+def not_interrogated(view: View, rule: Rule) -> Finding:
+    """MRI-03: nobody found the pump running by an interrogation after an MRI's end.
+
+    MEDIUM ``medium_after_minutes`` after the end; HIGH ``high_after_minutes`` after it on W2 and W3, unless telemetry
+    confirmed delivery after the end. An undeclared MRI asks for it only after a stall, or while nothing later confirms
+    delivery (M.10). An interrogation that failed, or found the pump in any other state, does not count.
+    """
+    state, therapy = view.state, view.therapy
+    mri, log = state.mri, state.scans
+    if mri is None or therapy.valve_gated:
+        return NOT_EVALUABLE if therapy.valve_gated or state.motor is None else ABSENT
+    end, track = declared_end(mri), view.open_track(rule.id)
+    asked_at = min(end, track.start) if track is not None else end
+    if log.interrogated_at is not None and log.interrogated_at >= asked_at:
+        return Finding(Presence.ABSENT, ended_at=log.interrogated_at)
+    if not mri.declared and mri.stalled_at is None and mri.recovered_at is not None:
+        return Finding(Presence.ABSENT, ended_at=mri.recovered_at)
+    parameters = view.parameters(rule)
+    deadlines = [(Priority.MEDIUM, view.due(end + timedelta(minutes=parameters["medium_after_minutes"])))]
+    high_at = view.due(end + timedelta(minutes=parameters["high_after_minutes"]))
+    delivered = log.delivered_at is not None and end < log.delivered_at <= high_at
+    if therapy.withdrawal is not WithdrawalClass.W1 and not delivered:
+        deadlines.append((Priority.HIGH, high_at))
+    steps = tuple(PriorityStep(priority, at) for priority, at in deadlines if at <= view.at)
+    wake_at = min((at for _, at in deadlines if at > view.at), default=None)
+    if not steps:
+        return Finding(Presence.ABSENT if track is None else Presence.NOT_EVALUABLE, wake_at=wake_at)
+    seen = "Delivery was seen since" if delivered else "Delivery was not seen since"
+    return Finding(
+        Presence.PRESENT,
+        steps,
+        wake_at=wake_at,
+        parents=parents_of_this_mri(view, "MRI-04", "MRI-02"),
+        values={"end": f"{end:%Y-%m-%d %H:%M} UTC", "delivery": seen},
+    )
 
 
 CONDITIONS: Final = {
-    "mri.recovery_overdue": Named(recovery_overdue, reads=("mri", "frozen_at")),
+    "mri.not_interrogated": Named(not_interrogated, reads=("mri", "scans"), follows=("MRI-02", "MRI-04")),
+    "mri.recovery_overdue": Named(recovery_overdue, reads=("mri", "frozen_at"), follows=("MRI-04",)),
     "mri.stall_expected": Named(stall_expected, reads=("mri", "stalled_since")),
 }

@@ -8,12 +8,10 @@ from typing import Any, Final
 
 from streams.domain.alert import Episode, Priority, PriorityStep, Reason
 from streams.domain.care import CareKind, CareRecord
-from streams.domain.conditions.mri import AFTER_END, HARD_END
+from streams.domain.observing.scans import AFTER_END, BEFORE_START, HARD_END
 from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Named, Presence, Rule, View
 from streams.domain.world import KEPT, Stall
 
-BEFORE_MRI: Final = timedelta(minutes=15)
-"""So long before its declared start an MRI's window begins, for late declarations (rule MRI-01)."""
 Span = tuple[datetime, datetime]
 """From, until; both inclusive."""
 
@@ -110,7 +108,7 @@ def _during_mri(view: View, stall: Stall) -> bool:
     for scan in view.state.flow.scans:
         latest = scan.start + HARD_END
         ends_at = min(scan.ended_at + AFTER_END, latest) if scan.ended_at is not None else latest
-        if scan.start - BEFORE_MRI <= stall.start <= ends_at:
+        if scan.start - BEFORE_START <= stall.start <= ends_at:
             return True
     return False
 

@@ -1,9 +1,65 @@
-"""Therapy conditions: the program against the prescription, doses, boluses, and what patients report."""
+"""Therapy conditions: who changed the program (THR-02); dose, boluses and symptoms have modules of their own."""
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final
 
-from streams.domain.rule import Named
+from streams.domain.alert import Episode, Priority, Reason
+from streams.domain.conditions import boluses, dose, symptoms
+from streams.domain.conditions.sessions import held_until, known_session
+from streams.domain.conditions.steps import reached
+from streams.domain.observing.dosing import EVENT_LAGS, Change
+from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Named, Presence, Rule, View
 
-CONDITIONS: Final[dict[str, Named]] = {}
+
+def changed_by_nobody(view: View, rule: Rule) -> Finding:
+    """THR-02: the program changed, and no authorised session within ``session_minutes`` explains it.
+
+    HIGH, also a security event; a return to an older program counts like a new one, recorded or only seen as another
+    checksum. A change without a session id is explained by any authorised session. While a session goes on it is held
+    back until 15 minutes after its end (I3). It holds until the pump reports again ``holds_minutes`` later; then a
+    person may resolve it. A session that becomes known later takes it back. Child of MRI-06. Source: clinical.md S-22.
+    """
+    program, track = view.state.dosing.program, view.open_track(rule.id)
+    if not program.changes:
+        return ABSENT if program.checksum is not None else NOT_EVALUABLE
+    parameters = view.parameters(rule)
+    within = timedelta(minutes=parameters["session_minutes"])
+    unknown = [change for change in program.changes if not _explained(view, change, within)]
+    if track is not None and _known_by_now(program.changes, unknown, track):
+        return Finding(Presence.ABSENT, retract=Reason.LATE_EVIDENCE)
+    heard_at, holds = view.state.reported_at, timedelta(minutes=parameters["holds_minutes"])
+    steps, wakes = [], []
+    for change in unknown:
+        held = held_until(view, change.at)
+        since = max(change.at, held) if held is not None else change.at
+        if since > view.at:
+            wakes.append(since)
+        elif heard_at is None or heard_at < max(change.told_at, since) + holds:
+            steps.append((Priority.HIGH, since))
+    wake_at = min(wakes, default=None)
+    if steps:
+        return Finding(Presence.PRESENT, reached(steps, view.at), wake_at=wake_at, parents=("MRI-06",))
+    if track is None or not track.present:
+        return Finding(Presence.ABSENT, wake_at=wake_at)
+    return Finding(Presence.ABSENT, ended_at=heard_at, wake_at=wake_at)
+
+
+def _known_by_now(changes: tuple[Change, ...], unknown: list[Change], track: Episode) -> bool:
+    """Whether a session explains after all what the alert was about, and nothing else is unexplained."""
+    if any(change.at >= track.start - EVENT_LAGS for change in unknown):
+        return False
+    return any(change.at <= track.start <= change.at + EVENT_LAGS for change in changes)
+
+
+def _explained(view: View, change: Change, within: timedelta) -> bool:
+    return known_session(view, change.session_id, change.at, within) is not None
+
+
+CONDITIONS: Final[dict[str, Named]] = {
+    "therapy.changed_by_nobody": Named(changed_by_nobody, reads=("dosing", "sessions", "armed_since")),
+    **dose.CONDITIONS,
+    **boluses.CONDITIONS,
+    **symptoms.CONDITIONS,
+}

@@ -31,7 +31,7 @@ class Table:
 def table() -> Table:
     """With one gateway."""
     found = Table()
-    found.rows = [{"token_hash": token_hash("pwg_one"), "gateway_id": "home-1"}]
+    found.rows = [{"token_hash": token_hash("pwg_one"), "gateway_id": "home-1", "kind": "home"}]
     return found
 
 

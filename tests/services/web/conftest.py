@@ -19,6 +19,7 @@ from services.web.metrics import Metrics
 from services.web.rendering import Pages
 from services.web.sessions import Lifetime
 from services.web.settings import Settings
+from streams.rules_in_force import RulesInForce
 from tests.integration.ground import RULEBOOK
 from tests.services.web.ward import Browser, Ward, page_of, ward_in
 from tests.stack import Database, Service
@@ -61,7 +62,7 @@ def desk(ward: Ward, clock: Clock, settings: Settings) -> Desk:
     return Desk(
         settings=settings,
         store=ward.ground.store,
-        rules=RULEBOOK,
+        in_force=RulesInForce(RULEBOOK, registry=metrics.registry),
         feed=Feed(ward.database.app, lifetime, metrics, clock),
         metrics=metrics,
         attempts=Attempts(),

@@ -159,7 +159,7 @@ async def test_an_alert_shows_its_family_and_its_pump(nora: Browser, ward: Ward)
 
 async def test_a_pump_without_a_profile_says_so(nora: Browser, ward: Ward) -> None:
     """It is judged by the strictest defaults."""
-    await ward.stalls(seq=0)
+    await ward.ground.hear(heard())
 
     assert "This pump has no profile." in (await nora.get("/pumps/P-1")).text
 

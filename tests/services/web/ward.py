@@ -78,7 +78,9 @@ class Ward:
         )
 
     async def stalls(self, pump_id: str = "P-1", *, seq: int = 80, **said: Any) -> UUID:
-        """The pump's motor stalls now; the alert's id."""
+        """The pump's motor stalls now; the alert's id. The pump has a profile."""
+        if not await self.ground.rows("SELECT FROM pump_profile WHERE pump_id = $1", pump_id):
+            await self.ground.know(pump_id=pump_id)
         await self._says(pump_id, seq, motor=Motor.STALLED, alarms=(Alarm.MOTOR_STALL,), **said)
         return await self.alert_of(pump_id)
 

@@ -14,6 +14,7 @@ from streams.domain.rule import RuleBook
 from streams.domain.telemetry import Motor, Received, Report
 from streams.metrics import Metrics
 from streams.partition import LogRange, Partition, Record
+from streams.rules_in_force import RulesInForce
 from streams.settings import RULES
 from streams.topics import encode_batch
 from streams.worker import Worker
@@ -72,8 +73,9 @@ class Bench:
     def make(self, topic: str = TOPIC) -> Worker:
         """A new process without partitions."""
         self.metrics = Metrics()
+        self.in_force = RulesInForce(self.rules, registry=self.metrics.registry)
         self.applier = Applier(
-            self.settings, topic, self.store, self.rules, self.letters, self.limits, self.metrics, self.clock
+            self.settings, topic, self.store, self.in_force, self.letters, self.limits, self.metrics, self.clock
         )
         self.worker = Worker(
             self.settings,

@@ -11,12 +11,13 @@ import asyncpg
 from streams.dead_letters import DeadLetter
 from streams.deciding import identity
 from streams.domain.pipeline import new_world
-from streams.domain.profile import ProfileHistory
 from streams.domain.telemetry import Received, fingerprint
+from streams.rehearsal import profiles_of
 from streams.store import Claim, Fenced, Identity, Quarantined, StaleWorlds, StoredWorld, Work
 from streams.topics import partition_of
 
-NO_PROFILE = ProfileHistory()
+KNOWN = profiles_of({})
+"""What is known of every pump: without a profile each would have an alert that asks for it."""
 REFUSED_CHECKSUM = "bad\0"
 """PostgreSQL stores no NUL in text; a report that carries one is valid all the same."""
 
@@ -51,9 +52,7 @@ class MemoryStore:
 
     async def worlds(self, pump_ids: Sequence[str]) -> dict[str, StoredWorld]:
         """See `Store.worlds`."""
-        return {
-            pump_id: self.pumps.get(pump_id) or StoredWorld(0, new_world(pump_id), NO_PROFILE) for pump_id in pump_ids
-        }
+        return {pump_id: self.pumps.get(pump_id) or StoredWorld(0, new_world(pump_id), KNOWN) for pump_id in pump_ids}
 
     async def fingerprints(self, identities: Sequence[Identity]) -> Mapping[Identity, bytes]:
         """See `Store.fingerprints`."""
@@ -68,6 +67,11 @@ class MemoryStore:
             and stored.world.next_wake_at is not None
             and stored.world.next_wake_at <= now
         )[:limit]
+
+    async def pumps_after(self, partition: int, pump_id: str, limit: int) -> list[str]:
+        """See `Store.pumps_after`."""
+        ours = (known for known in self.pumps if partition_of(known, self.partitions) == partition)
+        return sorted(known for known in ours if known > pump_id)[:limit]
 
     async def apply(self, claim: Claim | None, work: Work, now: datetime) -> None:
         """See `Store.apply`."""
@@ -93,7 +97,7 @@ class MemoryStore:
         self.quarantine.extend(one for one in work.quarantined if one not in self.quarantine)
         for change in work.changes:
             known = self.pumps.get(change.pump_id)
-            profiles = known.profiles if known else NO_PROFILE
+            profiles = known.profiles if known else KNOWN
             self.pumps[change.pump_id] = StoredWorld(change.revision + 1, change.world, profiles)
             self.events.extend((event.kind.value, str(event.alert.alert_id)) for event in change.events)
 

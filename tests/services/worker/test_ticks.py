@@ -24,7 +24,7 @@ def ticks(bench: Bench, since: datetime = LONG_AGO) -> Ticks:
         return Hearing(since, now)
 
     return Ticks(
-        bench.settings, bench.worker, bench.store, bench.applier, bench.rules, hearing, bench.metrics, bench.clock
+        bench.settings, bench.worker, bench.store, bench.applier, bench.in_force, hearing, bench.metrics, bench.clock
     )
 
 

@@ -1,0 +1,161 @@
+"""Watches the whole instead of one pump: alarm storms, and people who cannot be reached (rules SYS-01 and SYS-02).
+
+One notifier at a time looks. While a site's pumps are silent together, their silence is told as that one incident: the
+ladders of their silence rest (`escalation.Silence.GROUPED`) and start when the storm is over and they are still silent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final, TypeAlias
+from uuid import UUID
+
+import asyncpg
+import structlog
+
+from services.notify.metrics import Metrics
+from streams import system_alerts
+from streams.domain.alert import Priority
+from streams.domain.rule import RuleBook
+from streams.domain.system import Observation, PumpSeen, SiteSeen
+from streams.rulebook import system_book
+
+EVERY_SECONDS: Final = 5.0
+STATEMENT_SECONDS: Final = 10.0
+MOST_PUMPS: Final = 100
+
+Pool: TypeAlias = "asyncpg.Pool[Any]"
+
+# A site counts once a pump of it has reported. The rate of the last 28 days leaves the last hour out: a storm must not
+# become its own measure.
+_SITES: Final = """
+    WITH pump AS (
+        SELECT site, count(*) AS pumps FROM pump_state GROUP BY site
+    ), silence AS (
+        SELECT site, count(*) AS silent,
+               count(*) FILTER (WHERE opened_at > $1::timestamptz - interval '10 minutes') AS newly_silent
+        FROM alert WHERE rule_id = 'COM-01' AND active AND resolved_at IS NULL AND NOT retracted GROUP BY site
+    ), opening AS (
+        SELECT site, count(*) FILTER (WHERE opened_at > $1::timestamptz - interval '10 minutes') AS opened,
+               count(*) FILTER (WHERE opened_at <= $1::timestamptz - interval '1 hour') / 4032.0 AS usual
+        FROM alert
+        WHERE opened_at > $1::timestamptz - interval '28 days' AND pump_id IS NOT NULL AND rule_id <> 'COM-01'
+        GROUP BY site
+    )
+    SELECT pump.site, pumps, coalesce(silent, 0) AS silent, coalesce(newly_silent, 0) AS newly_silent,
+           coalesce(opened, 0) AS opened, coalesce(usual, 0)::float8 AS usual
+    FROM pump
+    LEFT JOIN silence ON silence.site IS NOT DISTINCT FROM pump.site
+    LEFT JOIN opening ON opening.site IS NOT DISTINCT FROM pump.site
+"""
+
+_PUMPS: Final = """
+    SELECT pump_id, min(site) AS site, count(*) AS opened FROM alert
+    WHERE opened_at > $1::timestamptz - interval '5 minutes' AND pump_id IS NOT NULL
+    GROUP BY pump_id HAVING count(*) > $2::float8 / 2 ORDER BY count(*) DESC LIMIT $3
+"""
+
+# Unreached: of an alert that nobody has, the latest step's pages all failed, or none was taken over in time.
+_UNREACHED: Final = """
+    SELECT a.site, max(a.priority)::text AS priority
+    FROM alert a
+    JOIN ladder l USING (alert_id)
+    JOIN LATERAL (
+        SELECT bool_and(n.state = 'failed'
+                        OR (n.state IN ('queued', 'sending') AND n.queued_at < $1::timestamptz - CASE a.priority
+                            WHEN 'high' THEN make_interval(secs => $2::float8)
+                            ELSE make_interval(secs => $3::float8) END)) AS lost
+        FROM notification n
+        WHERE n.alert_id = a.alert_id AND n.channel <> 'worklist' AND n.queued_at >= l.started_at
+              AND n.step = (SELECT max(step) FROM notification
+                            WHERE alert_id = a.alert_id AND channel <> 'worklist' AND queued_at >= l.started_at
+                                  AND reason <> 'correction')
+    ) latest ON latest.lost
+    WHERE a.resolved_at IS NULL AND NOT a.retracted AND a.confirmed_at IS NULL AND a.rule_id <> 'SYS-02'
+          AND l.ended_at IS NULL
+    GROUP BY a.site
+"""
+
+# `false` for a site of whose people nobody has both a place on the ladder and an address.
+_ON_CALL: Final = """
+    SELECT pump.site, EXISTS (
+        SELECT FROM person
+        WHERE ladder_role IS NOT NULL AND disabled_at IS NULL AND (email IS NOT NULL OR webhook_url IS NOT NULL)
+              AND (person.site IS NULL OR pump.site IS NULL OR person.site = pump.site)) AS on_call
+    FROM (SELECT DISTINCT site FROM pump_state) pump
+"""
+
+_GROUPED: Final = "SELECT alert_id FROM ladder WHERE ended_reason = 'grouped_in_storm' LIMIT $1"
+
+
+class SystemWatch:
+    """Looks at the whole every few seconds.
+
+    Args:
+        pool: Connections of the application's role.
+        rules: The rules; those of the system are judged here.
+        metrics: What is counted.
+        look_at: Asks escalation about alerts now.
+        now: Service time of the start, aware UTC.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        rules: RuleBook,
+        metrics: Metrics,
+        look_at: Callable[[Sequence[UUID]], Awaitable[None]],
+        now: datetime,
+    ) -> None:
+        self._pool, self._rules, self._metrics, self._look_at = pool, rules, metrics, look_at
+        self._book = system_book(rules, now)
+        self._mine = [rule.id for rule in rules if rule.lives_in == "notify"]
+
+    async def look(self) -> bool:
+        """One round; always done with it."""
+        async with self._pool.acquire() as connection, connection.transaction():
+            await system_alerts.lock(connection)
+            now: datetime = await connection.fetchval("SELECT clock_timestamp()")
+            observation = await self._observe(connection, now)
+            known = await system_alerts.open_alerts(connection, self._mine)
+            verdict = self._book.judge(observation, list(known))
+            opened = await system_alerts.open_all(connection, verdict.opens, self._rules, now)
+            await system_alerts.close_all(connection, [known[alert] for alert in verdict.closes], now)
+        if opened or verdict.closes:
+            log = structlog.get_logger()
+            log.warning("system alerts changed", opened=len(opened), closed=len(verdict.closes))
+            await self._look_at([row["alert_id"] for row in await self._pool.fetch(_GROUPED, 1_000)])
+        return False
+
+    async def _observe(self, connection: system_alerts.Connection, now: datetime) -> Observation:
+        sites = await connection.fetch(_SITES, now, timeout=STATEMENT_SECONDS)
+        storm, silent = self._rules["SYS-01"].parameters, self._rules["SYS-02"].parameters
+        pumps = await connection.fetch(
+            _PUMPS, now, float(storm["patient_opened"]), MOST_PUMPS, timeout=STATEMENT_SECONDS
+        )
+        receipts = float(silent["receipt_seconds_high"]), float(silent["receipt_seconds_other"])
+        lost = await connection.fetch(_UNREACHED, now, *receipts, timeout=STATEMENT_SECONDS)
+        unreached = {row["site"]: Priority(row["priority"]) for row in lost}
+        covered = {row["site"]: row["on_call"] for row in await connection.fetch(_ON_CALL, timeout=STATEMENT_SECONDS)}
+        seen = [_site(row, unreached, covered) for row in sites]
+        named = {site.site for site in seen}
+        seen.extend(
+            SiteSeen(site=site, unreached=priority) for site, priority in unreached.items() if site not in named
+        )
+        return Observation(now, seen, [PumpSeen(**dict(row)) for row in pumps])
+
+
+def _site(
+    row: asyncpg.Record, unreached: Mapping[str | None, Priority], covered: Mapping[str | None, bool]
+) -> SiteSeen:
+    return SiteSeen(
+        site=row["site"],
+        pumps=row["pumps"],
+        newly_silent=row["newly_silent"],
+        silent=row["silent"],
+        opened=row["opened"],
+        usual_opened=row["usual"],
+        unreached=unreached.get(row["site"]),
+        on_call=covered.get(row["site"], True),
+    )

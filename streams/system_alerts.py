@@ -1,0 +1,130 @@
+"""Alerts of the system itself: opened and closed by the process that watches, in the same history as all others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final, TypeAlias
+from uuid import UUID, uuid5
+
+import asyncpg
+from msgspec.structs import replace
+
+from streams import alert_history
+from streams.alert_history import Fact
+from streams.domain.alert import LADDERS, NAMESPACE, AlertEvent, AlertEventKind, AlertRecord, Priority, Reason
+from streams.domain.rule import RuleBook
+from streams.domain.system import OpenSystemAlert, SystemFinding
+
+STATEMENT_SECONDS: Final = 5.0
+
+Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
+
+_OPEN: Final = """
+    SELECT a.alert_id, a.site, a.rule_id, a.rule_hash, a.ladder, a.priority::text, a.effective_from, a.recurrences,
+           a.message, e.detail->>'subject' AS subject
+    FROM alert a
+    JOIN LATERAL (SELECT detail FROM alert_event WHERE alert_id = a.alert_id AND kind = 'opened' LIMIT 1) e ON true
+    WHERE a.pump_id IS NULL AND a.rule_id = ANY($1) AND a.resolved_at IS NULL AND NOT a.retracted
+"""
+
+
+async def lock(connection: Connection) -> None:
+    """Let one process at a time judge the system's rules; held until the transaction ends."""
+    await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('system alerts', 0))")
+
+
+async def open_alerts(
+    connection: Connection, rule_ids: Sequence[str]
+) -> dict[OpenSystemAlert, tuple[AlertRecord, str | None]]:
+    """The open alerts of these rules, each with its record and its site."""
+    rows = await connection.fetch(_OPEN, list(rule_ids), timeout=STATEMENT_SECONDS)
+    found = {}
+    for row in rows:
+        alert = OpenSystemAlert(row["rule_id"], row["subject"] or "", Priority(row["priority"]))
+        found[alert] = (_record(row), row["site"])
+    return found
+
+
+def _record(row: asyncpg.Record) -> AlertRecord:
+    return AlertRecord(
+        alert_id=row["alert_id"],
+        rule_id=row["rule_id"],
+        rule_hash=row["rule_hash"],
+        ladder=row["ladder"],
+        priority=Priority(row["priority"]),
+        active=True,
+        latched=False,
+        effective_from=row["effective_from"],
+        effective_to=None,
+        found_late=False,
+        retracted=False,
+        parent_id=None,
+        physician_by=None,
+        recurrences=row["recurrences"],
+        reason=Reason.CONDITION_MET,
+        message=row["message"],
+        open=True,
+    )
+
+
+async def open_all(
+    connection: Connection, findings: Iterable[SystemFinding], rules: RuleBook, now: datetime
+) -> list[UUID]:
+    """Open an alert for each finding; people are told as of any other alert."""
+    facts = [
+        _opened(finding, rules[finding.rule_id].content_hash, now, place) for place, finding in enumerate(findings)
+    ]
+    if facts:
+        await alert_history.write(connection, facts, now)
+    return [fact.event.alert.alert_id for fact in facts]
+
+
+def _opened(finding: SystemFinding, rule_hash: str, now: datetime, place: int) -> Fact:
+    identity = f"system|{finding.rule_id}|{finding.subject}|{now.timestamp():.6f}"
+    record = AlertRecord(
+        alert_id=uuid5(NAMESPACE, identity),
+        rule_id=finding.rule_id,
+        rule_hash=rule_hash,
+        ladder=LADDERS[finding.priority],
+        priority=finding.priority,
+        active=True,
+        latched=False,
+        effective_from=now,
+        effective_to=None,
+        found_late=False,
+        retracted=False,
+        parent_id=None,
+        physician_by=None,
+        recurrences=0,
+        reason=Reason.CONDITION_MET,
+        message=finding.message,
+        open=True,
+    )
+    event = AlertEvent(
+        kind=AlertEventKind.OPENED,
+        effective_at=now,
+        reason=Reason.CONDITION_MET,
+        alert=record,
+        raises=True,
+        detail={"subject": finding.subject},
+    )
+    return Fact(event, None, finding.site, None, _revision(now), place)
+
+
+async def close_all(connection: Connection, alerts: Iterable[tuple[AlertRecord, str | None]], now: datetime) -> None:
+    """Clear these alerts, given with their sites: what they told of is over."""
+    facts = []
+    for place, (record, site) in enumerate(alerts):
+        ended = replace(record, active=False, open=False, effective_to=now, reason=Reason.CONDITION_ENDED)
+        event = AlertEvent(
+            kind=AlertEventKind.CLEARED, effective_at=now, reason=Reason.CONDITION_ENDED, alert=ended, detail={}
+        )
+        facts.append(Fact(event, None, site, None, _revision(now), place))
+    if facts:
+        await alert_history.write(connection, facts, now)
+
+
+def _revision(now: datetime) -> int:
+    """Facts about the system have no pump whose revision they could belong to; their time tells them apart."""
+    return int(now.timestamp() * 1_000_000)

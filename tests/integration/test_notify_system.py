@@ -1,0 +1,167 @@
+"""The system's own alerts over a real PostgreSQL: storms, and people who cannot be reached (SYS-01, SYS-02)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+
+from services.notify.system_watch import SystemWatch
+from streams import audit
+from streams.domain.alert import AlertEventKind, Priority
+from streams.rulebook import load
+from streams.settings import RULES
+from tests.services.notify.care import Care, care_of
+from tests.services.notify.desk import REFUSED, Desk, PlayedChannel
+from tests.stack import Database
+
+RULEBOOK = load(RULES)
+LONG_AGO = timedelta(minutes=16)
+"""Longer than a storm must be over before its alert closes."""
+
+
+@pytest.fixture
+async def care(database: Database) -> AsyncIterator[Care]:
+    """A care team, and 200 pumps at its site."""
+    async with care_of(database.app) as care:
+        await care.team()
+        await care.pool.execute(
+            "INSERT INTO pump_state (pump_id, kafka_partition, revision, site) "
+            "SELECT 'P-' || n, 0, 1, 'north' FROM generate_series(1, 200) AS n"
+        )
+        yield care
+
+
+def _watch(desk: Desk, started_ago: timedelta = timedelta(0)) -> SystemWatch:
+    started_at = datetime.now(UTC) - started_ago
+    return SystemWatch(desk.care.pool, RULEBOOK, desk.metrics, desk.intake.look_at, started_at)
+
+
+async def _silent(care: Care, count: int) -> list[UUID]:
+    """So many pumps fall silent."""
+    alerts = []
+    for number in range(count):
+        care.pump_id = f"P-{number + 1}"
+        alerts.append(await care.open(Priority.INFO, rule_id="COM-01"))
+    return alerts
+
+
+async def _open(care: Care, rule_id: str) -> list[tuple[str, str]]:
+    rows = await care.pool.fetch(
+        "SELECT priority::text, site FROM alert WHERE rule_id = $1 AND resolved_at IS NULL", rule_id
+    )
+    return [(row["priority"], row["site"]) for row in rows]
+
+
+async def test_a_site_that_falls_silent_is_one_incident(care: Care) -> None:
+    """198 of 200 pumps silent and two stalled: one storm and two stalls are told, and no silence (SYS-01)."""
+    email = PlayedChannel()
+    desk = Desk(care, email)
+    silent = await _silent(care, 198)
+    stalls = [await care.open() for _ in range(2)]
+
+    await _watch(desk).look()
+    for alert_id in silent:
+        await care.change(alert_id, AlertEventKind.ESCALATED, raises=True, priority=Priority.MEDIUM, ladder="M")
+    await desk.work(rounds=6)
+
+    assert await _open(care, "SYS-01") == [("high", "north")]
+    told = Counter(notice.priority for notice in email.sent)
+    assert told == {"high": 3}
+    assert {notice.alert_id for notice in email.sent} >= set(stalls)
+    resting = "SELECT count(*) FROM ladder WHERE ended_reason = 'grouped_in_storm'"
+    assert await care.pool.fetchval(resting) == 198
+    assert not isinstance(await audit.inspect(care.pool), audit.Broken)
+
+
+async def test_what_is_still_silent_after_a_storm_is_told(care: Care) -> None:
+    """The storm's alert closes once the site is heard again; the one pump that stays silent gets its own page."""
+    desk = Desk(care)
+    silent = await _silent(care, 70)
+    await _watch(desk).look()
+    alone, others = silent[0], silent[1:]
+    await care.change(alone, AlertEventKind.ESCALATED, raises=True, priority=Priority.MEDIUM, ladder="M")
+    await desk.work()
+    before = await care.states(alone)
+    for alert_id in others:
+        await care.change(alert_id, AlertEventKind.CLEARED, active=False, open=False)
+    await care.pool.execute("UPDATE alert SET opened_at = opened_at - interval '20 minutes'")
+
+    await _watch(desk, LONG_AGO).look()
+    await desk.work()
+
+    assert before == []
+    assert await _open(care, "SYS-01") == []
+    assert (0, "ada", "email", "sent") in await care.states(alone)
+
+
+async def test_half_a_storm_keeps_it_open_and_opens_none(care: Care) -> None:
+    """Hysteresis: 40 of 200 silent pumps are more than half of the threshold and less than all of it."""
+    desk = Desk(care)
+    await _silent(care, 40)
+
+    await _watch(desk, LONG_AGO).look()
+    never = await _open(care, "SYS-01")
+    await _silent_more(care, 41, 100)
+    watch = _watch(desk, LONG_AGO)
+    await watch.look()
+    await care.pool.execute(
+        "UPDATE alert SET active = false, resolved_at = now() WHERE rule_id = 'COM-01' AND pump_id > 'P-5'"
+    )
+    await watch.look()
+
+    assert never == []
+    assert await _open(care, "SYS-01") == [("high", "north")]
+
+
+async def _silent_more(care: Care, first: int, last: int) -> None:
+    for number in range(first, last + 1):
+        care.pump_id = f"P-{number}"
+        await care.open(Priority.INFO, rule_id="COM-01")
+
+
+async def test_a_page_that_reaches_nobody_is_an_alert_until_one_does(care: Care) -> None:
+    """All channels of a step fail: SYS-02 opens, and a receipt of a later step closes it."""
+    email = PlayedChannel(lambda *_: REFUSED)
+    desk = Desk(care, email)
+    await care.open()
+    await desk.work()
+    watch = _watch(desk)
+
+    await watch.look()
+    opened = await _open(care, "SYS-02")
+    email.answer = None
+    await desk.work(rounds=3)
+    await watch.look()
+
+    assert opened == [("high", "north")]
+    assert await _open(care, "SYS-02") == []
+
+
+async def test_a_site_without_anybody_on_call_is_an_alert(care: Care) -> None:
+    """Nobody with an address and a place on the ladder."""
+    desk = Desk(care)
+    await care.pool.execute("UPDATE person SET disabled_at = now()")
+
+    await _watch(desk).look()
+    empty = await _open(care, "SYS-02")
+    await care.pool.execute("UPDATE person SET disabled_at = NULL")
+    await _watch(desk, timedelta(seconds=1)).look()
+
+    assert empty == [("high", "north")]
+    assert await _open(care, "SYS-02") == []
+
+
+async def test_many_alerts_of_one_pump_are_a_storm(care: Care) -> None:
+    """Eleven within five minutes; the alerts themselves are still told."""
+    desk = Desk(care)
+    for _ in range(11):
+        await care.open(Priority.MEDIUM)
+
+    await _watch(desk).look()
+
+    rows = await care.pool.fetch("SELECT detail->>'subject' AS subject FROM alert_event WHERE pump_id IS NULL")
+    assert f"pump/{care.pump_id}" in {row["subject"] for row in rows}

@@ -1,0 +1,86 @@
+"""The dead man's switch: when it opens, when it closes, and what a page must carry to count."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.notify.webhook import sign
+from services.watchdog.receiver import Pages, create_app
+from streams.domain.alert import Priority
+from streams.domain.deadman import DeadMan, Limits, Turn, look, passed
+
+START = datetime(2026, 11, 2, tzinfo=UTC)
+LIMITS = Limits()
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def seconds(count: float) -> timedelta:
+    """So many seconds."""
+    return timedelta(seconds=count)
+
+
+def test_it_opens_exactly_at_thirty_seconds_and_is_high_at_forty_five() -> None:
+    """Both inclusive: people hear within 60 s (promise G6)."""
+    man = DeadMan(START)
+
+    before, quiet = look(man, START + seconds(29.999), LIMITS)
+    opened, first = look(man, START + seconds(30), LIMITS)
+    high, second = look(opened, START + seconds(45), LIMITS)
+
+    assert (quiet, before.priority) == (None, None)
+    assert (first, opened.priority, opened.since) == (Turn.OPENED, Priority.MEDIUM, START + seconds(30))
+    assert (second, high.priority) == (Turn.ESCALATED, Priority.HIGH)
+
+
+@given(gaps=st.lists(st.integers(1, 29), min_size=1, max_size=50))
+def test_a_path_that_passes_in_time_never_opens(gaps: list[int]) -> None:
+    """Whatever the rhythm, as long as no gap reaches 30 s."""
+    man, now = DeadMan(START), START
+    for gap in gaps:
+        now += seconds(gap)
+        man, turn = look(man, now, LIMITS)
+        assert turn is None
+        man, turn = passed(man, now, LIMITS)
+        assert turn is None
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[tuple[httpx.AsyncClient, Pages]]:
+    """A receiver, and a client of it."""
+    pages = Pages()
+    transport = httpx.ASGITransport(app=create_app(pages, SECRET))
+    async with httpx.AsyncClient(transport=transport, base_url="http://receiver") as found:
+        yield found, pages
+
+
+def _headers(body: bytes, secret: str = SECRET) -> dict[str, str]:
+    moment, message_id = datetime.now(UTC), str(uuid4())
+    return {
+        "webhook-id": message_id,
+        "webhook-timestamp": str(int(moment.timestamp())),
+        "webhook-signature": sign(secret, message_id, moment, body),
+    }
+
+
+async def test_only_a_signed_page_counts(client: tuple[httpx.AsyncClient, Pages]) -> None:
+    """Somebody else's request must not make a broken path look sound."""
+    http, pages = client
+    body = json.dumps({"data": {"alert_id": str(uuid4())}}).encode()
+    foreign = "whsec_" + "A" * 32
+
+    unsigned = await http.post("/pages", content=body)
+    forged = await http.post("/pages", content=body, headers=_headers(body, foreign))
+    empty = await http.post("/pages", content=b"{}", headers=_headers(b"{}"))
+    counted = pages.count
+    sound = await http.post("/pages", content=body, headers=_headers(body))
+
+    assert [answer.status_code for answer in (unsigned, forged, empty, sound)] == [401, 401, 401, 204]
+    assert (counted, pages.count) == (0, 1)
