@@ -174,6 +174,7 @@ class RuleFile(BaseModel):
     judged_by: Literal["event_time", "arrival", "both"] = "event_time"
     latching: Literal[False] | Priority = False
     freezes: Literal["never", "delivery", "until_refill", "until_interrogation"] = "never"
+    freezes_from: Priority = Priority.INFO
     child_of: list[str] = []
     ladder: Literal["H", "M", "L", "none"] | None = None
     message: str
@@ -488,6 +489,7 @@ def _rule(content: RuleFile, content_hash: str) -> Rule:
         parameters=content.parameters,
         latching=content.latching or None,
         freezes=content.freezes,
+        freezes_from=content.freezes_from,
         child_of=tuple(content.child_of),
         ladder=content.ladder,
         message=content.message,

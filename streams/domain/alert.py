@@ -384,6 +384,7 @@ def _ending(record: AlertRecord, episode: Episode) -> AlertEvent | None:
         retracted=episode.retracted,
         effective_to=record.effective_from if episode.retracted else episode.ended_at,
         reason=reason,
+        message=episode.message,
     )
     return AlertEvent(
         kind=kind,

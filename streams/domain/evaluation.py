@@ -14,7 +14,7 @@ from msgspec.structs import astuple, replace
 
 from streams.domain.alert import Episode, PriorityStep, Reason
 from streams.domain.memory import EMPTY, Fact
-from streams.domain.observation import expire_motor_value, facts, freeze, motor_expires_at, signals
+from streams.domain.observation import expire_motor_value, facts, freeze, let_go, motor_expires_at, signals
 from streams.domain.observing import contacts
 from streams.domain.observing.contacts import ContactLog
 from streams.domain.profile import ProfileHistory, Therapy
@@ -104,11 +104,12 @@ class Fold:
         rule = self.rules.get(resolution.rule_id)
         if track is None or track.closed:
             return
-        held = rule is not None and track.present and rule.latches(track.priority)
+        held = rule is not None and track.present and (track.latched or rule.latches(track.priority))
         if held and not track.resolvable(resolution.at):
             return
         tracks = {**self.folded.tracks, resolution.rule_id: resolved(track, resolution)}
-        self.folded = replace(self.folded, tracks=tracks)
+        state = let_go(self.folded.state, resolution.rule_id)
+        self.folded = replace(self.folded, tracks=tracks, state=state)
 
     def _observe(self, fact: Fact) -> int:
         """Tell a fact to the operators that listen to it; returns the bits of the rules whose memory changed."""
@@ -196,7 +197,7 @@ class _Round:
             if displaced is not None:
                 self.fold.log.append(displaced)
             if newest is not track:
-                self._changed(rule, track, newest)
+                self._changed(rule, track, newest, finding)
             if newest is not None and newest.closed and newest.ended_at is not None and not newest.muted:
                 # Until then a recurrence continues the same alert.
                 forgotten_at = newest.ended_at + MERGE_WINDOWS[newest.priority] + INSTANT
@@ -207,18 +208,30 @@ class _Round:
             if wake_at is not None:
                 self.wakes[rule.id] = wake_at
 
-    def _changed(self, rule: Rule, track: Episode | None, newest: Episode | None) -> None:
+    def _changed(self, rule: Rule, track: Episode | None, newest: Episode | None, finding: Finding) -> None:
         view = self.view
         tracks = {key: value for key, value in self.tracks.items() if key != rule.id}
         if newest is not None:
             tracks[rule.id] = newest
         view.tracks = self.tracks = tracks
         self.due |= self.fold.rules.followers[rule.id]
-        if rule.freezes != "never" and newest is not None and newest.present and not (track and track.present):
+        frozen_at = _freezes_at(rule, track, finding) if newest is not None and newest.present else None
+        if frozen_at is not None:
             before = view.state
-            began_at = newest.recurred_at or newest.start
-            view.state = freeze(before, began_at, view.therapy.interval, rule.freezes)
+            view.state = freeze(before, frozen_at, view.therapy.interval, rule.freezes)
             self.due |= changed_fields(self.fold.rules.masks, before, view.state)
+
+
+def _freezes_at(rule: Rule, track: Episode | None, finding: Finding) -> datetime | None:
+    """When an alert that opens, comes back or worsens freezes the delivery clock; None when it does not, or has."""
+    if rule.freezes == "never" or (track is not None and track.present and _freezing(rule, track.steps)):
+        return None
+    step = _freezing(rule, finding.steps)
+    return step.at if step is not None else None
+
+
+def _freezing(rule: Rule, steps: tuple[PriorityStep, ...]) -> PriorityStep | None:
+    return next((step for step in steps if step.priority.rank >= rule.freezes_from.rank), None)
 
 
 def changed_fields(masks: tuple[int, ...], before: PumpState, after: PumpState) -> int:
@@ -288,7 +301,7 @@ def _present(
         recurred_at=start if again else track.recurred_at,
         physician_by=finding.physician_by,
         parents=finding.parents,
-        latched=rule.latches(max((step.priority for step in steps), key=lambda priority: priority.rank)),
+        latched=_latched(rule, steps, track) or finding.latch,
         message=rule.text(finding),
         reminders=finding.reminders,
         start_step=max(track.start_step, finding.start_step),
@@ -303,7 +316,7 @@ def _opened(rule: Rule, steps: tuple[PriorityStep, ...], finding: Finding, found
         rule_id=rule.id,
         start=steps[0].at,
         steps=steps,
-        latched=rule.latches(steps[-1].priority),
+        latched=rule.latches(steps[-1].priority) or finding.latch,
         physician_by=finding.physician_by,
         found_late=found_late,
         parents=finding.parents,
@@ -335,7 +348,7 @@ def _absent(rule: Rule, track: Episode, finding: Finding, at: datetime) -> Episo
     steps = tuple(step for step in track.steps if step.at <= ended_at)
     if not steps or ended_at < track.start:
         return _retracted(track, Reason.LATE_LOG)
-    latched = rule.latches(max((step.priority for step in steps), key=lambda priority: priority.rank))
+    latched = _latched(rule, steps, track)
     return replace(
         track,
         steps=steps,
@@ -344,7 +357,14 @@ def _absent(rule: Rule, track: Episode, finding: Finding, at: datetime) -> Episo
         closed=not latched,
         ended_at=ended_at,
         reason=Reason.CONDITION_ENDED,
+        message=rule.text(finding) if finding.values is not None else track.message,
     )
+
+
+def _latched(rule: Rule, steps: tuple[PriorityStep, ...], track: Episode) -> bool:
+    """By the priority reached, or because a finding latched an alert of a rule that by itself does not latch."""
+    reached = max((step.priority for step in steps), key=lambda priority: priority.rank)
+    return rule.latches(reached) or (rule.latching is None and track.latched and not track.closed)
 
 
 def _retracted(track: Episode, reason: Reason) -> Episode:

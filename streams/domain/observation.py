@@ -31,8 +31,16 @@ from streams.domain.telemetry import Alarm, EmiLevel, Event, EventType, Interrog
 from streams.domain.world import KEPT, Mri, PumpState, Refill, Resumption, Sample, Session, Stall, Symptoms
 
 KEPT_ESTIMATES: Final = 5
-DELIVERY_ALARMS: Final = frozenset({Alarm.MOTOR_STALL, Alarm.RESERVOIR_EMPTY, Alarm.PUMP_STOPPED_48H})
-"""Alarms with which a turning motor is no evidence of delivery."""
+DELIVERY_ALARMS: Final = frozenset(
+    {
+        Alarm.MOTOR_STALL,
+        Alarm.RESERVOIR_EMPTY,
+        Alarm.PUMP_STOPPED_48H,
+        Alarm.CRITICAL_MEMORY_ERROR,
+        Alarm.SAFE_STATE,
+    }
+)
+"""Alarms with which a turning motor is no evidence of delivery; in the last two it turns at a minimum (A-11)."""
 Until = Literal["never", "delivery", "until_refill", "until_interrogation", "until_valve_reset"]
 """Which evidence ends a freeze: any, or only the stronger one that a rule names (catalogue A.1)."""
 Evidence = Literal["motor", "interrogation", "valve_reset"]
@@ -72,11 +80,19 @@ def facts(state: PumpState, received: Received) -> list[Told]:
     for event in sorted(report.events, key=lambda event: event.at or report.event_time):
         at = event.at or report.event_time
         told.append(Told(at, partial(_event, event=event, at=at, received=received), event))
-        if event.type is EventType.STALL_STARTED and state.confirmed_at and state.confirmed_at > at:
+        if event.type is EventType.STALL_STARTED and (seen_at := _ended_unseen(state, report, at)) is not None:
             # The stall is news, its end is not: the motor was already seen running since.
-            told.append(Told(at, partial(_confirmed_again, at=state.confirmed_at)))
+            told.append(Told(at, partial(_confirmed_again, at=seen_at)))
     told.append(measured)
     return told
+
+
+def _ended_unseen(state: PumpState, report: Report, at: datetime) -> datetime | None:
+    """When the motor was last seen running after a stall at ``at``, if the report does not say when it recovered."""
+    recovered = EventType.STALL_RECOVERED
+    if any(event.type is recovered and (event.at or report.event_time) >= at for event in report.events):
+        return None
+    return state.confirmed_at if state.confirmed_at is not None and state.confirmed_at > at else None
 
 
 def signals(fact: Fact) -> Iterator[str]:
@@ -211,6 +227,12 @@ def _confirmed_again(state: PumpState, _: Therapy, at: datetime) -> PumpState:
     return confirm(state, at)
 
 
+def let_go(state: PumpState, rule_id: str) -> PumpState:
+    """A person resolved the rule's alert: what only added up to it starts anew (rule DLV-08)."""
+    log = flow.let_go(state.flow, rule_id)
+    return state if log is state.flow else replace(state, flow=log)
+
+
 def _event(state: PumpState, therapy: Therapy, event: Event, at: datetime, received: Received) -> PumpState:
     """An event, and what each family's log makes of it."""
     state = _happened(state, therapy, event, at, received)
@@ -255,7 +277,16 @@ def _stall_started(state: PumpState, therapy: Therapy, _: Event, at: datetime) -
 
 
 def _stall_recovered(state: PumpState, _: Therapy, __: Event, at: datetime) -> PumpState:
+    """The recovery record knows better than the first running sample when a stall was over."""
+    newest = state.stalls[-1] if state.stalls else None
+    if newest is not None and newest.end is not None and newest.start <= at < newest.end:
+        state = replace(state, stalls=(*state.stalls[:-1], Stall(newest.start, at)))
     return confirm(state, at)
+
+
+def _reset(state: PumpState, _: Therapy, event: Event, at: datetime) -> PumpState:
+    newer = state.reset_at is None or at > state.reset_at
+    return replace(state, reset_at=at, reset_over_at=None) if event.default_program and newer else state
 
 
 def _symptoms_told(state: PumpState, _: Therapy, event: Event, at: datetime) -> PumpState:
@@ -308,6 +339,7 @@ _HAPPENED: Final[dict[EventType, Callable[[PumpState, Therapy, Event, datetime],
     EventType.INTERROGATION: _interrogated,
     EventType.SYMPTOM_REPORT: _symptoms_told,
     EventType.PUMP_REPLACED: _pump_replaced,
+    EventType.PUMP_RESET: _reset,
     EventType.VALVE_RESET: _valve_reset,
 }
 
@@ -348,7 +380,16 @@ def _measured(state: PumpState, therapy: Therapy, report: Report) -> PumpState:
         state = _interference(state, at, therapy)
     if newest:
         state = _motor(state, therapy, report, moved=moved)
+    if state.reset_at is not None and state.reset_over_at is None:
+        state = _reset_over(state, state.reset_at)
     return _logged(state, therapy, report) if in_order else state
+
+
+def _reset_over(state: PumpState, reset_at: datetime) -> PumpState:
+    confirmed_at = state.confirmed_at
+    if confirmed_at is None or confirmed_at <= reset_at or state.frozen_at is not None:
+        return state
+    return replace(state, reset_over_at=confirmed_at)
 
 
 def _logged(state: PumpState, therapy: Therapy, report: Report) -> PumpState:

@@ -191,7 +191,8 @@ def resolve(
     rule = rules.get(record.rule_id)
     track = world.head.tracks.get(record.rule_id)
     resolvable = track is not None and track.resolvable(now)
-    if rule is not None and record.active and rule.latches(record.priority) and not resolvable:
+    latched = rule is not None and (record.latched or rule.latches(record.priority))
+    if record.active and latched and not resolvable:
         return ResolveRefused("the condition still holds; it can be confirmed, and resolved when it has ended")
     newest = world.arrivals
     resolution = Resolution(record.rule_id, now, actor, newest.boot_id or 0, newest.next_seq - 1)

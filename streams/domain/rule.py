@@ -36,7 +36,8 @@ class Finding(msgspec.Struct, frozen=True):
     person whose record ends even a latched alert (a refill, replacement or review that somebody entered; catalogue
     A.3); only with ``ABSENT``. ``start_step`` is the ladder's step that is due at once, with those before it.
     ``resolvable_from`` says that the condition is a fact of the past, which cannot end by itself: from then on (event
-    time, inclusive) a person may resolve the alert although it latches and the condition holds.
+    time, inclusive) a person may resolve the alert although it latches and the condition holds. ``latch`` says that the
+    alert from now on waits for a person, whatever its priority.
     """
 
     presence: Presence
@@ -51,6 +52,7 @@ class Finding(msgspec.Struct, frozen=True):
     closed_by: str | None = None
     start_step: int = 0
     resolvable_from: datetime | None = None
+    latch: bool = False
 
 
 ABSENT: Final = Finding(Presence.ABSENT)
@@ -182,6 +184,7 @@ class Rule:
     ``child_of`` are the rules that take its alert as their child while theirs is open. ``operators`` are the parts of a
     typed condition that remember something. ``ladder`` is how it climbs through the people (catalogue A.5), None: as
     its priority does. ``lives_in`` is the process that judges it; all but the system's own rules live in the worker.
+    ``freezes_from`` is the lowest priority at which it freezes the delivery clock.
     """
 
     id: str
@@ -205,6 +208,7 @@ class Rule:
     runbook: str = ""
     ladder: Literal["H", "M", "L", "none"] | None = None
     lives_in: Literal["worker", "notify", "watchdog"] = "worker"
+    freezes_from: Priority = Priority.INFO
     examples: tuple[Mapping[str, Any], ...] = field(default=())
 
     def latches(self, priority: Priority) -> bool:

@@ -131,6 +131,10 @@ class PumpState(msgspec.Struct, frozen=True, array_like=True):
     sessions: tuple[Session, ...] = ()
     symptoms: tuple[Symptoms, ...] = ()
     replaced_at: datetime | None = None
+    reset_at: datetime | None = None
+    """When a reset last brought the default program (catalogue M.24)."""
+    reset_over_at: datetime | None = None
+    """The first delivery confirmed later than that reset, in a report that came after it."""
     checksum: str | None = None
     levels: LevelLog = LevelLog()
     fills: FillLog = FillLog()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from streams.domain import pipeline
 from streams.domain.alert import AlertEvent, AlertRecord
+from streams.domain.care import CareKind, CareRecord
 from streams.domain.pipeline import Hearing
 from streams.domain.profile import ProfileHistory
 from streams.domain.rule import RuleBook
@@ -34,9 +35,33 @@ from streams.rehearsal import profiles_of
 
 START = datetime(2026, 3, 1, 8, tzinfo=UTC)
 PUMP = PumpId("P-1")
+ML_PER_MINUTE = 2.4 / 24 / 60
 CLINIC = "GW-CLINIC"
 """The gateway whose programming sessions are authorised ones."""
 
+
+def _care(kind: CareKind, hours: int, **fields: Any) -> CareRecord:
+    valid_from = START + timedelta(hours=hours)
+    return CareRecord(
+        care_id=f"{kind}-{hours}",
+        pump_id=PUMP,
+        kind=kind,
+        valid_from=valid_from,
+        person="ada",
+        reason="made up",
+        **fields,
+    )
+
+
+CARED_FOR = ProfileHistory(
+    profiles_of({}).versions,
+    (
+        _care(CareKind.STOP_PLAN, 1, valid_until=START + timedelta(hours=9)),
+        _care(CareKind.SESSION, 2, session_id="S", valid_until=START + timedelta(hours=3)),
+        _care(CareKind.REVIEW, 12, rule_id="DLV-02"),
+    ),
+)
+"""A pump about which people said what the delivery rules heed."""
 PROFILES = st.sampled_from(
     [
         {},
@@ -52,7 +77,7 @@ PROFILES = st.sampled_from(
         {"refill_booked_on": "2026-03-02", "last_fill_ml": 18.0},
         None,
     ]
-).map(profiles_of)
+).map(profiles_of) | st.just(CARED_FOR)
 
 _ALARMS = st.sampled_from(
     [
@@ -63,6 +88,9 @@ _ALARMS = st.sampled_from(
         (Alarm.LOW_RESERVOIR,),
         (Alarm.RESERVOIR_EMPTY,),
         (Alarm.ELECTIVE_REPLACEMENT,),
+        (Alarm.PUMP_STOPPED_48H,),
+        (Alarm.MEMORY_ERROR,),
+        (Alarm.CRITICAL_MEMORY_ERROR,),
     ]
 )
 _EMI = st.sampled_from(
@@ -87,6 +115,7 @@ def _events(draw: st.DrawFn, at: datetime) -> tuple[Event, ...]:
                     EventType.REFILL,
                     EventType.INTERROGATION,
                     EventType.SYMPTOM_REPORT,
+                    EventType.PUMP_RESET,
                     EventType.MRI_SCHEDULED,
                     EventType.VALVE_RESET,
                     EventType.PROGRAMMING_SESSION,
@@ -103,6 +132,10 @@ def _events(draw: st.DrawFn, at: datetime) -> tuple[Event, ...]:
             fields = {"aspirated_ml": aspirated, "injected_ml": injected}
         elif kind is EventType.INTERROGATION:
             fields = {"result": draw(st.sampled_from([InterrogationResult.RUNNING, *InterrogationResult]))}
+        elif kind is EventType.PUMP_RESET:
+            fields = {"default_program": True}
+        elif kind is EventType.PROGRAM_CHANGE:
+            fields = {"session_id": draw(st.sampled_from([None, "S"]))}
         elif kind is EventType.MRI_SCHEDULED:
             fields = {"scheduled_for": at + timedelta(hours=draw(st.sampled_from([1, 26])))}
         elif kind is EventType.PROGRAMMING_SESSION:
@@ -125,7 +158,7 @@ def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
 
     The pump's clock may be off, and be set once on the way.
     """
-    at, boot_id, seq = START, 1, 0
+    at, boot_id, seq, programmed, delivered = START, 1, 0, 0.0, 0.0
     ahead, set_after = draw(_CLOCKS), draw(st.sampled_from([None, None, 4, 8]))
     told: list[Report] = []
     for number in range(draw(st.integers(2, max_size))):
@@ -146,9 +179,9 @@ def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
                 alarms=draw(_ALARMS),
                 reservoir_estimated_ml=draw(st.sampled_from([None, 12.0, 3.5, 1.9, 1.8, 0.3])),
                 reservoir_measured_ml=draw(st.sampled_from([None, None, 10.0, 0.4])),
-                flow_programmed_ml_per_day=draw(st.sampled_from([None, 0.2, 0.2, 0.3])),
-                volume_delivered_ml=draw(st.sampled_from([None, 1.0, 2.0])),
-                volume_programmed_ml=draw(st.sampled_from([None, 1.0, 1.5, 3.0, 8.0])),
+                flow_programmed_ml_per_day=draw(st.sampled_from([None, 0.2, 0.3, 0.048])),
+                volume_programmed_ml=draw(st.sampled_from([None, programmed, programmed, 8.0])),
+                volume_delivered_ml=delivered if draw(st.booleans()) else None,
                 emi=draw(_EMI),
                 flow_valve=draw(st.sampled_from([None, None, *FlowValve])),
                 program_checksum=draw(st.sampled_from([None, "A", "A", "B"])),
@@ -157,9 +190,12 @@ def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
                 events=draw(_events(clock)),
             )
         )
-        at += timedelta(minutes=draw(_MINUTES))
+        minutes = draw(_MINUTES)
+        at += timedelta(minutes=minutes)
+        programmed += minutes * ML_PER_MINUTE
+        delivered += minutes * ML_PER_MINUTE * draw(st.sampled_from([1.0, 1.0, 0.1, 2.0]))
         if draw(st.integers(0, 9)) == 0:
-            boot_id, seq = boot_id + 1, 0
+            boot_id, seq, programmed, delivered = boot_id + 1, 0, 0.0, 0.0
         else:
             seq += 1
     return told

@@ -1,4 +1,8 @@
-"""Delivery conditions: the stall, and the clock of non-delivery behind everything else."""
+"""Delivery conditions: a motor that stalls or is stopped, a pump that lost its program, a rate that is too low.
+
+What is counted over days is in `stall_burden`, what is measured in `delivered_volume`, and the clock behind everything
+else in `non_delivery`.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,27 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from streams.domain.alert import Priority, PriorityStep, Reason
-from streams.domain.conditions.mri import declared_end, explained, hard_end, parents_of_this_mri, withholds_stall
-from streams.domain.profile import WithdrawalClass
+from streams.domain.conditions import delivered_volume, non_delivery, stall_burden
+from streams.domain.conditions.mri import explained, hard_end, parents_of_this_mri, withholds_stall
+from streams.domain.conditions.sessions import held_until, known_session
+from streams.domain.observing.flow import LowRate
+from streams.domain.observing.scans import BEFORE_START
 from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Named, Presence, Rule, View
-from streams.domain.telemetry import Motor
+from streams.domain.telemetry import Alarm, Motor
+from streams.domain.world import PumpState
 
-DELIVERY_RULES: Final = ("DLV-01", "MRI-02", "RSV-02")
-"""The rules whose open MEDIUM or HIGH alert means that somebody is told of the interruption (catalogue M.5)."""
+SESSION_TOLERANCE: Final = timedelta(minutes=30)
+"""How far from an authorised session a program change may lie and still belong to it (rule THR-02)."""
+LOST_PROGRAM: Final = (Alarm.CRITICAL_MEMORY_ERROR, Alarm.SAFE_STATE)
+"""Alarms after which the pump runs at its minimum or not at all until it is programmed anew (A-11)."""
 
 
 def motor_stalled(view: View, rule: Rule) -> Finding:
     """DLV-01: the motor stalls, and no declared MRI explains it.
 
     HIGH, on W1 MEDIUM. ``physician_lead_minutes`` before the non-delivery budget is used up the physician on call is
-    told whatever was acknowledged. Source: rules_catalogue.md DLV-01, M.8.
+    told whatever was acknowledged. A stall that ended within ``self_recovered_minutes`` says so and stays open. Source:
+    rules_catalogue.md DLV-01, M.8, M.9.
     """
     state, therapy = view.state, view.therapy
     since, track = state.stalled_since, view.open_track(rule.id)
@@ -29,113 +40,224 @@ def motor_stalled(view: View, rule: Rule) -> Finding:
     if since is None:
         if state.motor is None and state.last_stall_ended_at is None:
             return NOT_EVALUABLE
-        return Finding(Presence.ABSENT, ended_at=state.last_stall_ended_at)
+        return _recovered(view, rule)
     if withheld:
         return ABSENT
-    w1 = therapy.withdrawal is WithdrawalClass.W1
     physician_by = None
-    if not w1 and state.confirmed_at is not None:
+    if not therapy.lowers_high and state.confirmed_at is not None:
         lead = timedelta(minutes=view.parameters(rule)["physician_lead_minutes"])
         physician_by = state.confirmed_at + therapy.budget - lead
     mri = state.mri
-    during_mri = mri is not None and mri.declared and since <= hard_end(mri)
-    step = PriorityStep(Priority.MEDIUM if w1 else Priority.HIGH, since)
+    by_mri = mri is not None and mri.declared and mri.start - BEFORE_START <= since <= hard_end(mri)
+    step = PriorityStep(Priority.MEDIUM if therapy.lowers_high else Priority.HIGH, since)
     return Finding(
         Presence.PRESENT,
         (step,),
         physician_by=physician_by,
-        parents=parents_of_this_mri(view, "MRI-04", "MRI-02") if during_mri else (),
-        values={"since": since.strftime("%Y-%m-%d %H:%M UTC")},
+        parents=parents_of_this_mri(view, "MRI-04", "MRI-02") if by_mri else (),
+        values={"since": written(since), "state": "no drug is delivered"},
     )
 
 
-def not_confirmed(view: View, rule: Rule) -> Finding:
-    """DLV-09: nothing confirms delivery for a quarter, half, all of the patient's non-delivery budget B.
-
-    The armed clock runs in event time and never pauses. Silence after a running motor is judged only where
-    `View.heard_at` allows it. Source: rules_catalogue.md DLV-09, M.4, M.5.
-    """
+def _recovered(view: View, rule: Rule) -> Finding:
     state = view.state
-    if view.heard_at is not None:
-        return _silent(view, rule)
-    if state.confirmed_at is None:
-        return NOT_EVALUABLE
-    if state.armed_since is None:
-        return Finding(Presence.ABSENT, ended_at=state.confirmed_at)
-    deadlines = _deadlines(view, state.confirmed_at, state.armed_since)
-    reached = [PriorityStep(priority, at) for priority, at in deadlines if at <= view.at]
-    wake_at = min((at for _, at in deadlines if at > view.at), default=None)
-    if not reached:
-        return Finding(Presence.NOT_EVALUABLE if view.open_track(rule.id) else Presence.ABSENT, wake_at=wake_at)
-    high = reached[-1].priority is Priority.HIGH
+    stall = state.stalls[-1] if state.stalls else None
+    values = None
+    if stall is not None and stall.end is not None:
+        minutes = int((stall.end - stall.start) / timedelta(minutes=1))
+        recovered = "self-recovered" if minutes < view.parameters(rule)["self_recovered_minutes"] else "recovered"
+        values = {"since": written(stall.start), "state": f"{recovered} after {minutes} min"}
+    return Finding(Presence.ABSENT, ended_at=state.last_stall_ended_at, values=values)
+
+
+def stopped(view: View, rule: Rule) -> Finding:
+    """DLV-03: the pump is stopped; INFO at once, or at the end of what an authorised session explains.
+
+    MEDIUM at LCD + min(``medium_hours``, B/4), HIGH at LCD + min(``high_hours``, B/2). Neither is due while a signed
+    plan is in force, which ends at LCD + 24 h at the latest. LOW when an MRI starts meanwhile, or is planned within
+    ``mri_note_hours`` of the stop. The pump's own alarm is HIGH at once. Source: rules_catalogue.md DLV-03, M-06.
+    """
+    state, at = view.state, view.at
+    track = view.present_track(rule.id)
+    alarm_at = _stopped_too_long(state)
+    since = state.stopped_since
+    if since is None:
+        if alarm_at is None:
+            return _running_again(state)
+        since = min(track.start, alarm_at) if track is not None else alarm_at
+    held = held_until(view, since)
+    opens_at = since if held is None or track is not None else held
+    deadlines = [(Priority.INFO, opens_at), *_stop_deadlines(view, rule, since, held)]
+    if alarm_at is not None:
+        deadlines = [(Priority.HIGH, alarm_at)]
+    steps = reached(deadlines, at)
+    long_at = since + timedelta(hours=view.parameters(rule)["long_stop_hours"])
+    wake_at = min((due for due in (*(due for _, due in deadlines), long_at) if due > at), default=None)
+    if not steps:
+        return Finding(Presence.NOT_EVALUABLE, wake_at=wake_at)
     return Finding(
         Presence.PRESENT,
-        tuple(reached),
+        steps,
         wake_at=wake_at,
-        physician_by=state.confirmed_at + view.therapy.budget if high else None,
-        values={"since": state.confirmed_at.strftime("%Y-%m-%d %H:%M UTC")},
+        reminders=(long_at,) if long_at <= at else (),
+        values={"since": written(since), "plan": _plan_words(view), "note": _stop_note(view, rule, since, long_at)},
     )
 
 
-def _deadlines(view: View, confirmed_at: datetime, armed_since: datetime) -> list[tuple[Priority, datetime]]:
-    budget = view.therapy.budget
-    if view.therapy.withdrawal is WithdrawalClass.W1:
-        return [(Priority.HIGH, view.due(max(confirmed_at + budget, armed_since)))]
-    high_at = view.due(max(confirmed_at + budget / 2, armed_since))
-    medium_at = _medium_at(view, view.due(max(confirmed_at + budget / 4, armed_since)))
-    if medium_at is None or medium_at >= high_at:
-        return [(Priority.HIGH, high_at)]
-    return [(Priority.MEDIUM, medium_at), (Priority.HIGH, high_at)]
+def _stopped_too_long(state: PumpState) -> datetime | None:
+    """When the pump's own alarm was last heard; a motor seen running since then ended it."""
+    at = state.alarms_at
+    if at is None or Alarm.PUMP_STOPPED_48H not in state.alarms:
+        return None
+    running_since = state.motor == Motor.RUNNING and state.motor_at is not None and state.motor_at > at
+    return None if running_since else at
 
 
-def _medium_at(view: View, due_at: datetime) -> datetime | None:
-    """When the MEDIUM step is due: not while another delivery alert is open, nor before an MRI recovery is overdue."""
-    own = view.open_track("DLV-09")
-    if own is not None and own.present:
-        return own.start
-    for rule_id in DELIVERY_RULES:
-        track = view.tracks.get(rule_id)
-        if track is None or track.retracted or track.priority.rank < Priority.MEDIUM.rank:
-            continue
-        if not track.closed:
-            return None
-        if track.ended_at is not None and track.ended_at > due_at:
-            due_at = track.ended_at
-    mri = view.state.mri
-    if mri is not None and mri.declared and mri.recovered_at is None and view.therapy.known:
-        return max(due_at, declared_end(mri) + timedelta(minutes=30))
-    return due_at
+def _running_again(state: PumpState) -> Finding:
+    """Only a running motor ends it: a stall, telemetry mode or an unknown motor delivers no more than a stop."""
+    if state.motor == Motor.RUNNING:
+        return Finding(Presence.ABSENT, ended_at=state.motor_at)
+    return NOT_EVALUABLE
 
 
-def _silent(view: View, rule: Rule) -> Finding:
-    """The silence branch: last state running, then nothing; MEDIUM at B, HIGH at 2 B for R1 or an empty reservoir."""
-    state, therapy, at = view.state, view.therapy, view.at
-    budget = therapy.budget
-    heard_at, confirmed_at = view.heard_at, state.confirmed_at
-    if heard_at is None or confirmed_at is None or state.armed_since is not None or state.motor != Motor.RUNNING:
+def _stop_deadlines(view: View, rule: Rule, since: datetime, held: datetime | None) -> list[tuple[Priority, datetime]]:
+    parameters, budget = view.parameters(rule), view.therapy.budget
+    confirmed_at = min(view.state.confirmed_at or since, since)
+    medium_at = confirmed_at + min(timedelta(hours=parameters["medium_hours"]), budget / 4)
+    high_at = confirmed_at + min(timedelta(hours=parameters["high_hours"]), budget / 2)
+    deadlines = [
+        (priority, view.due(max(non_delivery.after_plan(view, confirmed_at, due), since, held or since)))
+        for priority, due in ((Priority.MEDIUM, medium_at), (Priority.HIGH, high_at))
+    ]
+    noted_at = _mri_meanwhile(view, rule, since)
+    if noted_at is not None:
+        deadlines.insert(0, (Priority.LOW, max(noted_at, held or since)))
+    return deadlines
+
+
+def _mri_meanwhile(view: View, rule: Rule, since: datetime) -> datetime | None:
+    """When a stop turned out to be one before an MRI, which would delay the notice of an extended stall (M-06)."""
+    if view.therapy.valve_gated:
+        return None
+    mri, planned_at = view.state.mri, view.state.flow.mri_planned_at
+    if mri is not None and mri.declared and mri.start >= since:
+        return mri.start
+    soon = timedelta(hours=view.parameters(rule)["mri_note_hours"])
+    return since if planned_at is not None and since <= planned_at <= since + soon else None
+
+
+def _plan_words(view: View) -> str:
+    plan = non_delivery.plan_in_force(view)
+    return f"plan {plan.care_id} in force" if plan is not None else "no signed plan in force"
+
+
+def _stop_note(view: View, rule: Rule, since: datetime, long_at: datetime) -> str:
+    notes = []
+    if view.at >= long_at:
+        notes.append(" Device damage risk: a stop of more than 48 h becomes critical.")
+    if _mri_meanwhile(view, rule, since) is not None:
+        notes.append(" Stopping before an MRI is discouraged: an extended stall would be noticed late.")
+    return "".join(notes)
+
+
+def program_lost(view: View, _: Rule) -> Finding:
+    """DLV-04: safe state, critical memory error, or a reset to the default program, HIGH; a memory error alone is LOW.
+
+    After a reset the condition ends with delivery confirmed later than it; whether the program is the right one a
+    person must say. Source: rules_catalogue.md DLV-04, M.24.
+    """
+    state = view.state
+    causes: list[tuple[Priority, datetime, str]] = []
+    alarms_at = state.alarms_at
+    if alarms_at is not None:
+        if any(alarm in state.alarms for alarm in LOST_PROGRAM):
+            causes.append((Priority.HIGH, alarms_at, "critical memory error or safe state: delivery is unknown"))
+        elif Alarm.MEMORY_ERROR in state.alarms:
+            causes.append((Priority.LOW, alarms_at, "memory error, not critical"))
+    if state.reset_at is not None and state.reset_over_at is None:
+        causes.append((Priority.HIGH, state.reset_at, "reset to the default program: delivery is unknown"))
+    if not causes:
+        if alarms_at is None and state.reset_at is None:
+            return NOT_EVALUABLE
+        return Finding(Presence.ABSENT, ended_at=_latest(alarms_at, state.reset_over_at))
+    priority, at, cause = min(causes, key=lambda cause: (-cause[0].rank, cause[1]))
+    return Finding(Presence.PRESENT, (PriorityStep(priority, at),), values={"cause": cause})
+
+
+def _latest(*moments: datetime | None) -> datetime | None:
+    return max((moment for moment in moments if moment is not None), default=None)
+
+
+def minimum_rate(view: View, rule: Rule) -> Finding:
+    """DLV-05: the program runs at the device's minimum although more is prescribed, and nobody authorised it.
+
+    At most ``minimum_ml_per_day`` times ``tolerance`` on ``samples`` (1 to 5) reports in a row; together at most 0.06
+    mL/day. HIGH, on W1 MEDIUM; saline at the minimum is meant so (HZ-20). Source: rules_catalogue.md DLV-05, A-08.
+    """
+    state, therapy = view.state, view.therapy
+    parameters = view.parameters(rule)
+    limit = parameters["minimum_ml_per_day"] * parameters["tolerance"]
+    low, samples = state.flow.low, int(parameters["samples"])
+    if low is None or state.stopped_since is not None:
+        return ABSENT if state.flow_ml_per_day is not None and state.stopped_since is None else NOT_EVALUABLE
+    newest = low.newest[-samples:]
+    if therapy.saline_only or newest[-1][1] > limit:
+        return Finding(Presence.ABSENT, ended_at=newest[-1][0])
+    prescribed = therapy.prescribed_ml_per_day
+    if prescribed is None:
         return NOT_EVALUABLE
-    if therapy.interval > budget / 8:
+    if prescribed <= limit:
+        return Finding(Presence.ABSENT)
+    track = view.present_track(rule.id)
+    if track is None and (len(newest) < samples or any(flow > limit for _, flow in newest)):
         return NOT_EVALUABLE
-    due_at, settled_at = (
-        confirmed_at + budget,
-        heard_at + timedelta(seconds=view.parameters(rule)["silence_settle_seconds"]),
+    if (authorised_at := _authorised(view, low)) is not None:
+        wrong = track is not None and track.start >= authorised_at
+        return Finding(Presence.ABSENT, ended_at=authorised_at, retract=Reason.LATE_EVIDENCE if wrong else None)
+    return _at_minimum(view, rule, low.since, newest[-1])
+
+
+def _at_minimum(view: View, rule: Rule, low_since: datetime, newest: tuple[datetime, float]) -> Finding:
+    since = view.due(newest[0])
+    held = held_until(view, low_since)
+    if view.present_track(rule.id) is None and held is not None:
+        since = max(since, held)
+    if since > view.at:
+        return Finding(Presence.NOT_EVALUABLE, wake_at=since)
+    priority = Priority.MEDIUM if view.therapy.lowers_high else Priority.HIGH
+    return Finding(Presence.PRESENT, (PriorityStep(priority, since),), values={"flow": f"{newest[1]:g}"})
+
+
+def _authorised(view: View, low: LowRate) -> datetime | None:
+    """When an authorised session brought the low rate by a program change."""
+    for change in view.state.flow.changes:
+        if change.at <= low.since and known_session(view, change.session_id, change.at, SESSION_TOLERANCE) is not None:
+            return change.at
+    return None
+
+
+def reached(deadlines: list[tuple[Priority, datetime]], at: datetime) -> tuple[PriorityStep, ...]:
+    """The steps whose time has come, lowest first; one that a higher one overtakes is left out."""
+    due = [PriorityStep(priority, moment) for priority, moment in deadlines if moment <= at]
+    return tuple(
+        step
+        for index, step in enumerate(due)
+        if all(step.at < later.at for later in due[index + 1 :] if later.priority.rank > step.priority.rank)
     )
-    if at < due_at or at < settled_at:
-        return Finding(Presence.NOT_EVALUABLE, wake_at=max(due_at, settled_at))
-    steps, wake_at = [PriorityStep(Priority.MEDIUM, due_at)], None
-    empty_at = state.empty_at(therapy, confirmed_at)
-    high_at: datetime | None = confirmed_at + 2 * budget
-    if not therapy.high_risk:
-        high_at = max(confirmed_at + 2 * budget, empty_at) if empty_at else None
-    if high_at is not None and at >= high_at:
-        steps.append(PriorityStep(Priority.HIGH, high_at))
-    else:
-        wake_at = high_at
-    values = {"since": confirmed_at.strftime("%Y-%m-%d %H:%M UTC")}
-    return Finding(Presence.PRESENT, tuple(steps), wake_at=wake_at, values=values)
+
+
+def written(moment: datetime) -> str:
+    """A time as messages show it."""
+    return moment.strftime("%Y-%m-%d %H:%M UTC")
 
 
 CONDITIONS: Final = {
     "delivery.motor_stalled": Named(motor_stalled, reads=("stalled_since", "mri"), follows=("MRI-02", "MRI-04")),
-    "delivery.not_confirmed": Named(not_confirmed, reads=("armed_since", "frozen_at", "mri"), follows=DELIVERY_RULES),
+    "delivery.stopped": Named(stopped, reads=("stopped_since", "alarms", "motor", "sessions", "armed_since")),
+    "delivery.program_lost": Named(program_lost, reads=("alarms", "reset_at", "reset_over_at")),
+    "delivery.minimum_rate": Named(minimum_rate, reads=("flow", "sessions", "armed_since", "stopped_since")),
+    **stall_burden.CONDITIONS,
+    **delivered_volume.CONDITIONS,
+    **non_delivery.CONDITIONS,
 }
+DELIVERY_RULES: Final = non_delivery.DELIVERY_RULES
