@@ -75,6 +75,16 @@ def test_non_delivery_is_a_child_of_the_alert_that_tells_its_cause() -> None:
     assert _alert(world, "DLV-09").parent_id == _alert(world, "DLV-01").alert_id
 
 
+def test_one_long_stall_is_told_once_and_repeated_ones_are_news() -> None:
+    """DLV-02 under the stall's own alert after an hour; on its own ladder where the stalls add up."""
+    long, _ = _life([{"at": "PT0H", "motor": "stalled"}], "PT2H")
+    stalls = [{"at": f"PT{hour}H", "motor": motor} for hour, motor in enumerate(["stalled", "running", "stalled"])]
+    repeated, _ = _life(stalls, "PT2H10M")
+
+    assert _alert(long, "DLV-02").parent_id == _alert(long, "DLV-01").alert_id
+    assert _alert(repeated, "DLV-02").parent_id is None
+
+
 def test_an_old_alert_that_waits_for_a_person_does_not_hide_a_new_interruption() -> None:
     """The stall is over and latched; what interrupts delivery now is told on a ladder of its own."""
     reports = [

@@ -17,6 +17,8 @@ DELIVERY_RULES: Final = (
     "RSV-02",
 )
 """The rules whose open MEDIUM or HIGH alert means that somebody is told of the interruption (catalogue M.5)."""
+INTERRUPTIONS: Final = ("DLV-01", "DLV-03", "DLV-04", "MRI-02", "MRI-03", "MRI-04", "MRI-05", "RSV-02")
+"""Those of them that say of the present moment that nothing is delivered; the others may be true for days."""
 LONGEST_PLAN: Final = timedelta(hours=24)
 """A signed plan for a stop covers this much non-delivery at most (catalogue I3, DLV-03)."""
 
@@ -25,8 +27,8 @@ def not_confirmed(view: View, rule: Rule) -> Finding:
     """DLV-09: nothing confirms delivery for a quarter, half, all of the patient's non-delivery budget B.
 
     The armed clock runs in event time and never pauses. Silence after a running motor is judged only where
-    `View.heard_at` allows it. Its parent is an alert whose condition holds: one that merely waits for a person tells
-    nobody of a new interruption. Source: rules_catalogue.md DLV-09, M.4 to M.7, M.29, M.30.
+    `View.heard_at` allows it. Its parent is an alert that tells the cause and whose condition holds: one that merely
+    waits for a person tells nobody of a new interruption. Source: rules_catalogue.md DLV-09, M.4 to M.7, M.29, M.30.
     """
     state = view.state
     if view.heard_at is not None:
@@ -46,7 +48,7 @@ def not_confirmed(view: View, rule: Rule) -> Finding:
         tuple(reached),
         wake_at=wake_at,
         physician_by=state.confirmed_at + view.therapy.budget if high else None,
-        parents=tuple(rule_id for rule_id in DELIVERY_RULES if view.present_track(rule_id) is not None),
+        parents=tuple(rule_id for rule_id in INTERRUPTIONS if view.present_track(rule_id) is not None),
         values={"since": state.confirmed_at.strftime("%Y-%m-%d %H:%M UTC")},
     )
 

@@ -12,6 +12,7 @@ from streams.domain.observing.scans import AFTER_END, BEFORE_START, HARD_END
 from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Named, Presence, Rule, View
 from streams.domain.world import KEPT, Stall
 
+TOLD_ALREADY: Final = ("DLV-01", "MRI-02", "MRI-04")
 Span = tuple[datetime, datetime]
 """From, until; both inclusive."""
 
@@ -21,7 +22,8 @@ def burden(view: View, rule: Rule) -> Finding:
 
     ``episodes`` within ``episodes_hours``; a pair within ``pair_hours`` (0: a pair does not count); or a total of
     ``total_minutes`` within ``total_hours``. Of a stall in a declared MRI window the first ``mri_allowance_minutes``
-    do not count: one that ends by then is no episode. A review by a person ends it: earlier stalls count no more.
+    do not count: one that ends by then is no episode. A review by a person ends it: earlier stalls count no more. One
+    single long stall is a child of the alert that tells it already; repeated ones are news of their own.
     Source: rules_catalogue.md DLV-02.
     """
     state, at = view.state, view.at
@@ -40,7 +42,8 @@ def burden(view: View, rule: Rule) -> Finding:
     priority = Priority.HIGH if view.therapy.raises_medium else Priority.MEDIUM
     recent = sum(1 for start, _ in counted if start >= at - timedelta(hours=parameters["episodes_hours"]))
     values = {"stalls": str(recent), "hours": f"{parameters['episodes_hours']:g}"}
-    return Finding(Presence.PRESENT, (PriorityStep(priority, since),), wake_at=wake_at, values=values)
+    parents = TOLD_ALREADY if len(counted) == 1 else ()
+    return Finding(Presence.PRESENT, (PriorityStep(priority, since),), wake_at=wake_at, parents=parents, values=values)
 
 
 def _over(
