@@ -13,6 +13,7 @@ from streams.domain.alert import Priority, PriorityStep, Reason
 from streams.domain.conditions import delivered_volume, non_delivery, stall_burden
 from streams.domain.conditions.mri import explained, hard_end, parents_of_this_mri, withholds_stall
 from streams.domain.conditions.sessions import held_until, known_session
+from streams.domain.conditions.steps import advanced_by_fever
 from streams.domain.observing.flow import LowRate
 from streams.domain.observing.scans import BEFORE_START
 from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Named, Presence, Rule, View
@@ -56,6 +57,7 @@ def motor_stalled(view: View, rule: Rule) -> Finding:
         physician_by=physician_by,
         parents=parents_of_this_mri(view, "MRI-04", "MRI-02") if by_mri else (),
         values={"since": written(since), "state": "no drug is delivered"},
+        start_step=advanced_by_fever(view),
     )
 
 
@@ -252,7 +254,9 @@ def written(moment: datetime) -> str:
 
 
 CONDITIONS: Final = {
-    "delivery.motor_stalled": Named(motor_stalled, reads=("stalled_since", "mri"), follows=("MRI-02", "MRI-04")),
+    "delivery.motor_stalled": Named(
+        motor_stalled, reads=("stalled_since", "mri"), follows=("MRI-02", "MRI-04", "TMP-01")
+    ),
     "delivery.stopped": Named(stopped, reads=("stopped_since", "alarms", "motor", "sessions", "armed_since")),
     "delivery.program_lost": Named(program_lost, reads=("alarms", "reset_at", "reset_over_at")),
     "delivery.minimum_rate": Named(minimum_rate, reads=("flow", "sessions", "armed_since", "stopped_since")),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from itertools import pairwise
 from typing import Any, Final
 
 from streams.domain.alert import Episode, Priority, PriorityStep, Reason
@@ -12,6 +11,7 @@ from streams.domain.care import CareKind
 from streams.domain.conditions.boluses import overused_since
 from streams.domain.conditions.dose import increase_times, recent_doses
 from streams.domain.conditions.steps import reached
+from streams.domain.observing.fills import refill_ratios
 from streams.domain.profile import WithdrawalClass
 from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Named, Presence, Rule, View
 from streams.domain.telemetry import Alarm, Motor, Symptom
@@ -97,7 +97,7 @@ def _pump_is_normal(view: View, parameters: Mapping[str, Any]) -> bool | None:
     if (motor is not None and motor != Motor.RUNNING) or _open_at_medium(view, PUMP_RULES):
         return False
     needed = int(parameters["refill_ratios"])
-    ratios = refill_ratios(view)[-needed:] if needed else ()
+    ratios = refill_ratios(view.state.fills, needed) if needed else ()
     if any(not parameters["ratio_low"] <= ratio <= parameters["ratio_high"] for ratio in ratios):
         return False
     return True if motor is not None and len(ratios) == needed else None
@@ -110,24 +110,6 @@ def _was_not_normal(view: View, at: datetime) -> bool:
     tracks = (view.open_track(rule_id) for rule_id in PUMP_RULES)
     alerts = (track.start for track in tracks if track is not None and track.priority.rank >= Priority.MEDIUM.rank)
     return any(moment is not None and moment <= at for moment in (*since, *alerts))
-
-
-def refill_ratios(view: View) -> tuple[float, ...]:
-    """Volume used over volume programmed between refills, oldest first (Va/Vp of REF-02).
-
-    What the program gave is taken from the scheduled rate, else from the prescription; boluses are not in it.
-    """
-    rates = view.state.dosing.schedule.rates
-    ml_per_day = rates[-1].ml_per_day if rates else view.therapy.prescribed_ml_per_day
-    if not ml_per_day:
-        return ()
-    ratios = []
-    refills = sorted(view.state.refills, key=lambda refill: refill.at)
-    for before, after in pairwise(refills):
-        programmed_ml = ml_per_day * ((after.at - before.at) / timedelta(days=1))
-        if programmed_ml > 0:
-            ratios.append((before.residual_ml + before.injected_ml - after.aspirated_ml) / programmed_ml)
-    return tuple(ratios)
 
 
 def _urgent_at(view: View, since: datetime, parameters: Mapping[str, Any]) -> datetime | None:
@@ -218,7 +200,7 @@ def _open_at_medium(view: View, rule_ids: tuple[str, ...]) -> bool:
 
 CONDITIONS: Final[dict[str, Named]] = {
     "therapy.catheter_suspect": Named(
-        catheter_suspect, reads=("symptoms", "dosing", "alarms", "motor", "refills"), follows=PUMP_RULES
+        catheter_suspect, reads=("symptoms", "dosing", "alarms", "motor", "fills"), follows=PUMP_RULES
     ),
     "therapy.symptoms_reported": Named(
         reported,
