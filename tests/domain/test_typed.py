@@ -707,7 +707,7 @@ def _chatter(seed: int, seconds: int) -> list[Received]:
         ("ratio: {of: volume_delivered_ml, to: volume_delivered_ml, window: PT1H, above: 1}", "two different volumes"),
         ("ratio: {of: volume_delivered_ml, to: volume_programmed_ml, above: 1}", "exactly one of window, volume"),
         ("predicted: {signal: reservoir_measured_ml, reaches: 0, within: P1D, by: level}", "window with by: level"),
-        ("named: communication.silent_for", "expected one of communication."),
+        ("named: communication.silent_for", "expected one of "),
         ("{alarm: memory_error, parameters: {a: 1}}", "parameters: expected only beside named"),
         ("{alarm: memory_error, named: reservoir.empty}", "found named and alarm"),
         ("{hold: PT5M}", "found none"),

@@ -34,7 +34,7 @@ SECOND = timedelta(seconds=1)
 
 def _slots(told: list[Report]) -> list[datetime]:
     """Arrival times after everything happened, all within the lateness bound."""
-    end = max(report.event_time for report in told)
+    end = max(max(report.event_time, report.gateway_time) for report in told)
     return [end + (index + 1) * SECOND for index in range(len(told))]
 
 
@@ -50,7 +50,7 @@ def test_any_order_of_arrival_ends_in_the_same_history_and_memories(
 
     ordered = arrive(zip(slots, told, strict=True), profiles, RULES, until=until)
     scrambled = arrive(zip(slots, shuffled, strict=True), profiles, RULES, until=until)
-    live = arrive([(report.event_time + SECOND, report) for report in told], profiles, RULES, until=until)
+    live = arrive([(report.gateway_time + SECOND, report) for report in told], profiles, RULES, until=until)
 
     assert scrambled.history() == ordered.history() == live.history()
     assert scrambled.world.head.memory == ordered.world.head.memory == live.world.head.memory
@@ -79,9 +79,9 @@ def test_looking_closes_nothing_and_changes_no_history(
     first, last = told[:-1], told[-1]
     world = pipeline.new_world("P-1")
     for report in first:
-        at = report.event_time + SECOND
+        at = report.gateway_time + SECOND
         world = pipeline.step(world, Received(report=report, received_at=at), profiles, RULES, at).world
-    at, allowed = first[-1].event_time + SECOND, {AlertEventKind.OPENED, AlertEventKind.ESCALATED}
+    at, allowed = first[-1].gateway_time + SECOND, {AlertEventKind.OPENED, AlertEventKind.ESCALATED}
     allowed |= {AlertEventKind.RECURRED, AlertEventKind.AMENDED}
     for hour in hours:
         at += timedelta(hours=hour)
@@ -92,8 +92,8 @@ def test_looking_closes_nothing_and_changes_no_history(
 
         assert {event.kind for event in step.events} <= allowed
 
-    arrivals = [(report.event_time + SECOND, report) for report in told]
-    until = last.event_time + 4 * LATENESS
+    arrivals = [(report.gateway_time + SECOND, report) for report in told]
+    until = last.gateway_time + 4 * LATENESS
     ticks = [at for hour in hours if (at := START + timedelta(hours=hour)) < until]
     unwatched = arrive(arrivals, profiles, RULES, until=until)
     assert arrive(arrivals, profiles, RULES, until=until, ticks=ticks).history() == unwatched.history()
@@ -105,7 +105,7 @@ def test_the_next_look_is_never_planned_too_late(told: list[Report], profiles: P
     """Every hold and deadline says when time alone changes it."""
     world = pipeline.new_world("P-1")
     for report in told:
-        at = report.event_time + SECOND
+        at = report.gateway_time + SECOND
         while world.next_wake_at is not None and world.next_wake_at <= at:
             now = world.next_wake_at
             world = pipeline.tick(world, profiles, RULES, now, Hearing(since=START, until=now)).world
