@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -19,6 +19,9 @@ from services.emulator.cohort.report import document, plot, show
 from services.emulator.cohort.run import Result, run
 from streams import rulebook
 from streams.settings import CoreSettings
+
+WIDTH: Final = 150
+"""Columns that the tables need; a narrower terminal wraps whole lines, and a file gets them as they are."""
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
@@ -58,7 +61,7 @@ def cohort_run(
     if as_json:
         print(found)
     else:
-        show(result, Console())
+        show(result, Console(width=max(WIDTH, Console().width)))
         print(f"written: {', '.join(map(str, written))}")
     if not result.accepted:
         raise SystemExit(NO)

@@ -40,7 +40,7 @@ def show(result: Result, console: Console) -> None:
     for page in score.false[:SHOWN]:
         near = f"; near {', '.join(page.near)}" if page.near else ""
         console.print(f"false page: {page.rule_id} {page.priority} on {page.pump_id} at {page.recorded_at}{near}")
-    console.print(_summary(result))
+    console.print(_summary(result), highlight=False)
 
 
 def _kinds_table(score: Score) -> Table:
@@ -115,6 +115,8 @@ def _summary(result: Result) -> str:
             f"duplicated and reordered delivery: {f'differs for {differing}' if differing else 'no difference'}"
         )
     lines.extend(f"not met: {failure}" for failure in score.failures)
+    if score.not_judged:
+        lines.append(f"{score.not_judged} hazards prove nothing yet: none of their rules is in force")
     lines.append("accepted" if result.accepted else "not accepted")
     return "\n".join(lines)
 
@@ -125,12 +127,14 @@ def plot(result: Result, folder: Path) -> list[Path]:
     from matplotlib.figure import Figure  # noqa: PLC0415 - as above.
 
     folder.mkdir(parents=True, exist_ok=True)
+    kinds = sum(kind.judged > 0 for kind in result.score.kinds)
+    rules = sum(rule.in_force for rule in result.score.rules)
     written = []
     for name, draw, height in (
-        ("time-to-page", _draw_times, 0.25 * len(result.score.kinds) + 1.5),
-        ("sensitivity", _draw_sensitivity, 0.25 * len(result.score.kinds) + 1.5),
-        ("false-pages", _draw_false, 0.22 * len(result.score.rules) + 1.5),
-        ("priorities", _draw_priorities, 0.22 * len(result.score.rules) + 1.5),
+        ("time-to-page", _draw_times, 0.25 * kinds + 1.5),
+        ("sensitivity", _draw_sensitivity, 0.25 * kinds + 1.5),
+        ("false-pages", _draw_false, 0.22 * rules + 1.5),
+        ("priorities", _draw_priorities, 0.22 * rules + 1.5),
     ):
         figure = Figure(figsize=(9, max(3.0, height)), layout="constrained")
         FigureCanvasAgg(figure)
