@@ -441,3 +441,97 @@ def test_nothing_that_a_person_closes_stops_the_delivery_clock(
         other.frozen_at,
         other.armed_since,
     )
+
+
+# Rows about refills, sessions and what patients feel ----------------------------------------------------------------
+
+
+def test_low_with_nothing_booked_is_one_matter() -> None:
+    """RSV-03 HIGH is the parent; RSV-01 annotates."""
+    scene = Scene()
+    for hour in range(4):
+        scene.says(
+            f"PT{hour}H", motor="running", reservoir_estimated_ml=3.0 - 0.2 * hour, flow_programmed_ml_per_day=4.8
+        )
+
+    outlook, low = scene.record("RSV-03"), scene.record("RSV-01")
+
+    assert (outlook.priority, outlook.parent_id) == (Priority.HIGH, None)
+    assert low.open
+    assert low.parent_id == outlook.alert_id
+
+
+def test_a_refill_soon_after_a_recovery_is_judged_for_itself() -> None:
+    """REF-01 and REF-04 each by its own condition; DLV-01 stays latched."""
+    scene = Scene()
+    scene.says("PT0H", motor="running", reservoir_measured_ml=5.0, volume_programmed_ml=0.0)
+    scene.says("PT15M", motor="stalled", reservoir_measured_ml=5.0, volume_programmed_ml=0.0)
+    scene.says("PT13H", motor="running", reservoir_measured_ml=5.0, volume_programmed_ml=0.2)
+    refill = {"type": "refill", "aspirated_ml": 5.0, "injected_ml": 18.0}
+    scene.says("PT13H30M", motor="running", reservoir_measured_ml=16.0, volume_programmed_ml=0.2, events=[refill])
+
+    assert scene.record("REF-01").priority is Priority.HIGH
+    assert scene.record("REF-04").priority is Priority.HIGH
+    assert scene.record("DLV-01").open
+
+
+def test_a_session_explains_a_stop_until_a_quarter_of_an_hour_after_it() -> None:
+    """DLV-03 is noted and held; once the session's hold is over it is judged by the time without delivery."""
+    scene = Scene()
+    session = {"type": "programming_session", "session_id": "S-1"}
+    scene.says("PT0M", motor="running", clinic=True, events=[{**session, "phase": "start"}])
+    scene.says("PT5M", motor="stopped")
+    scene.says("PT20M", motor="stopped", clinic=True, events=[{**session, "phase": "end"}])
+    scene.waits("PT4H")
+
+    priorities = [priority for kind, priority, _ in scene.told("DLV-03") if kind is not AlertEventKind.CLEARED]
+    assert priorities[0] == Priority.INFO
+    assert priorities[-1] == Priority.HIGH
+    assert all(at >= moment("PT35M") for _, priority, at in scene.told("DLV-03") if priority == Priority.HIGH)
+
+
+def test_known_over_infusion_brings_the_empty_date_nearer() -> None:
+    """After REF-02 the observed ratio replaces the labelled one."""
+    scene, usual = Scene({"last_fill_ml": 20.0}), Scene()
+    for pump in (scene, usual):
+        pump.says("PT0H", motor="running", reservoir_estimated_ml=8.0, volume_programmed_ml=12.0)
+    # 20 mL filled, 12 mL programmed, 2 mL left: 18 / 12 is half as much again as programmed.
+    found = {"type": "refill", "aspirated_ml": 2.0, "injected_ml": 18.0}
+    scene.says("PT1H", motor="running", reservoir_estimated_ml=18.0, volume_programmed_ml=12.0, events=[found])
+    usual.says("PT1H", motor="running", reservoir_estimated_ml=18.0, volume_programmed_ml=12.0)
+
+    at = moment("PT1H")
+    known = scene.world.head.state.empty_at(scene.profiles.therapy(at), at)
+    unknown = usual.world.head.state.empty_at(usual.profiles.therapy(at), at)
+
+    assert scene.record("REF-02").open
+    assert known is not None
+    assert unknown is not None
+    assert known < unknown
+
+
+def test_another_program_after_an_mri_is_the_parent_of_an_unknown_change() -> None:
+    """MRI-06 pages; THR-02 is its child."""
+    scene = Scene()
+    scene.says("PT0H", motor="running", program_checksum="A", events=[MRI_START])
+    change = {"type": "program_change", "old_checksum": "A", "new_checksum": "B"}
+    scene.says("PT1H", motor="running", program_checksum="B", events=[{"type": "mri_end", "at": "PT40M"}, change])
+
+    assert scene.record("MRI-06").open
+    assert scene.record("THR-02").parent_id == scene.record("MRI-06").alert_id
+
+
+def test_a_fever_brings_the_second_step_of_a_stall_at_once() -> None:
+    """TMP-01: on baclofen warmth at the pump may be an early sign of withdrawal."""
+    scene, cool = Scene(), Scene()
+    for hour in range(0, 28, 4):
+        scene.says(f"PT{hour}H", motor="running", temperature_celsius=36.6)
+        cool.says(f"PT{hour}H", motor="running", temperature_celsius=36.6)
+    for minute in (0, 15, 30):
+        scene.says(f"PT28H{minute}M", motor="running", temperature_celsius=39.4)
+        cool.says(f"PT28H{minute}M", motor="running", temperature_celsius=36.6)
+    scene.says("PT28H40M", motor="stalled", temperature_celsius=39.4)
+    cool.says("PT28H40M", motor="stalled", temperature_celsius=36.6)
+
+    assert scene.record("TMP-01").open
+    assert (scene.record("DLV-01").start_step, cool.record("DLV-01").start_step) == (1, 0)
