@@ -215,7 +215,9 @@ def motor_expires_at(state: PumpState, interval: timedelta) -> datetime | None:
     motor_at = state.motor_at
     if motor_at is None or state.reported_at is None or state.reported_at <= motor_at or state.motor == Motor.UNKNOWN:
         return None
-    return motor_at + max(3 * interval, timedelta(hours=1))
+    expires_at = motor_at + max(3 * interval, timedelta(hours=1))
+    # Silence is no telemetry that goes on: it is told by its own rules, and by the next report that leaves it out.
+    return expires_at if state.reported_at >= expires_at - 2 * interval else None
 
 
 def expire_motor_value(state: PumpState, at: datetime, interval: timedelta) -> PumpState:
@@ -294,7 +296,8 @@ def _symptoms_told(state: PumpState, _: Therapy, event: Event, at: datetime) -> 
 
 
 def _pump_replaced(state: PumpState, _: Therapy, __: Event, at: datetime) -> PumpState:
-    return replace(state, replaced_at=at)
+    mri = state.mri if state.mri is not None and state.mri.start > at else None
+    return replace(state, replaced_at=at, mri=mri, needs_interrogation=False, needs_valve_reset=False)
 
 
 def _interrogated(state: PumpState, therapy: Therapy, event: Event, at: datetime) -> PumpState:

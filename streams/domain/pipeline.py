@@ -22,6 +22,7 @@ from streams.domain.alert import (
     Episode,
     Judged,
     Reason,
+    alert_id_of,
     match,
     publish,
     with_parents,
@@ -44,9 +45,13 @@ from streams.domain.world import (
 )
 
 NON_DELIVERY_RULE: Final = "DLV-09"
+DATA_RULE: Final = "COM-02"
+"""What it says of the reports that arrived no later report can disprove."""
 STALL_RULE: Final = "DLV-01"
 TRAP_RULE: Final = "MRI-04"
 LOOK_AGAIN: Final = timedelta(seconds=1)
+SETTLE: Final = timedelta(milliseconds=500)
+"""How long after a report deadlines are told that had passed before it arrived: the rest of its buffer comes first."""
 
 
 class Disposition(StrEnum):
@@ -124,7 +129,8 @@ def step(world: World, received: Received, profiles: ProfileHistory, rules: Rule
     silence, forgotten = _heard(world, rules)
     world = replace(world, silence=silence)
     disposition, released, disproved_by = _became(before.head.timing, world, received, booked)
-    return _published(world, [*settled, *forgotten], profiles, rules, now, disposition, disproved_by, released=released)
+    told = [*settled, *forgotten]
+    return _published(world, told, profiles, rules, now, disposition, disproved_by, released=released, settles=True)
 
 
 def _became(
@@ -416,16 +422,47 @@ def _published(
     disproved_by: Reason = Reason.LATE_EVIDENCE,
     hearing: Hearing | None = None,
     released: tuple[Received, ...] = (),
+    *,
+    settles: bool = False,
 ) -> Step:
-    """Compare what is true now with what people were told, and say when to look again."""
+    """Compare what is true now with what people were told, and say when to look again.
+
+    After a report (``settles``) nothing opens or worsens by time that passed beyond it: the next one of a buffer may
+    bring the evidence without which a deadline would seem to have passed. A look `SETTLE` later tells what has.
+    """
     view, log = _view(world, profiles, rules, now)
     told = _episodes(view, [*settled, *world.log, *log], world.silence)
     ledger: tuple[AlertRecord, ...] = world.ledger
     events: tuple[AlertEvent, ...] = ()
+    held_back = False
+    if settles and view is not world.head:
+        told, held_back = _without_deadlines(world, told)
     if told or ledger:
         ledger, events = _reconciled(world, told, settled, rules, disproved_by)
-    world = replace(world, ledger=ledger, next_wake_at=_next_wake_at(world, view, profiles, rules, now, hearing))
-    return Step(world, events, disposition, released)
+    wake_at = _next_wake_at(world, view, profiles, rules, now, hearing)
+    if held_back and (wake_at is None or wake_at > now + SETTLE):
+        wake_at = now + SETTLE
+    return Step(replace(world, ledger=ledger, next_wake_at=wake_at), events, disposition, released)
+
+
+def _without_deadlines(world: World, told: list[Episode]) -> tuple[list[Episode], bool]:
+    """Episodes as far as the reports themselves tell them, or people know them already; and whether any was cut."""
+    known = {alert_id_of(world.pump_id, track): track.priority.rank for track in world.head.tracks.values()}
+    for record in world.ledger:
+        known[record.alert_id] = max(known.get(record.alert_id, -1), record.priority.rank)
+    by_reports = {(track.rule_id, track.start) for track in (*world.log, *world.silence.values())}
+    kept, cut = [], False
+    for episode in told:
+        limit = known.get(alert_id_of(world.pump_id, episode), -1)
+        certain = episode.rule_id == DATA_RULE or (episode.rule_id, episode.start) in by_reports
+        if certain or episode.closed or episode.priority.rank <= limit:
+            kept.append(episode)
+            continue
+        cut = True
+        if limit >= 0:
+            steps = tuple(step for step in episode.steps if step.priority.rank <= limit)
+            kept.append(replace(episode, steps=steps or episode.steps[:1]))
+    return kept, cut
 
 
 def _view(world: World, profiles: ProfileHistory, rules: RuleBook, now: datetime) -> tuple[Folded, list[Episode]]:

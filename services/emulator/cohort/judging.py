@@ -126,7 +126,7 @@ class _Ward:
             return
         self._reviewed.add(record.alert_id)
         review = CareRecord(
-            care_id=f"review/{record.alert_id}",
+            care_id=f"review:{record.alert_id}",
             pump_id=self.lived.patient.pump_id,
             kind=CareKind.REVIEW,
             valid_from=at,

@@ -177,7 +177,7 @@ class Life:
     def enter(self, kind: str, at: datetime, **fields: Any) -> None:
         """Somebody enters a care record that counts from ``at``."""
         document = {
-            "care_id": f"{self.patient.pump_id}/{len(self.care) + 1}",
+            "care_id": f"{self.patient.pump_id}:{len(self.care) + 1}",
             "pump_id": self.patient.pump_id,
             "kind": kind,
             "valid_from": at.isoformat(),

@@ -142,7 +142,7 @@ def measured(log: FillLog, state: PumpState, therapy: Therapy, report: Report) -
     """The log after a report's measurements."""
     at = report.event_time
     if log.waiting:
-        log = _emptied(log, state.volumes, volumes.measured(state.volumes, state, therapy, report), therapy)
+        log = _emptied(log, state.volumes, volumes.measured(state.volumes, state, therapy, report), therapy, at)
     check = log.check
     if check is not None and at >= check.at and (check.confirmed_at is None or at <= check.at + CHECKED_FOR):
         estimated, sensed = report.reservoir_estimated_ml, report.reservoir_measured_ml
@@ -224,8 +224,8 @@ def _interrogated(log: FillLog, at: datetime) -> FillLog:
     return log
 
 
-def _emptied(log: FillLog, before: VolumeLog, after: VolumeLog, therapy: Therapy) -> FillLog:
-    """What the refills that waited showed, now that their report's counter is known."""
+def _emptied(log: FillLog, before: VolumeLog, after: VolumeLog, therapy: Therapy, told_at: datetime) -> FillLog:
+    """What the refills that waited showed, now that their report's counter is known at ``told_at``."""
     last, outcomes = log.last, log.outcomes
     for emptying in log.waiting:
         programmed_ml, scheduled_ml = totals_at(before, after, emptying.at)
@@ -235,7 +235,7 @@ def _emptied(log: FillLog, before: VolumeLog, after: VolumeLog, therapy: Therapy
         if filled_ml is not None:
             taken_ml = _programmed_since(last, programmed_ml, scheduled_ml, emptying, filled_ml)
             if taken_ml is not None:
-                outcome = Outcome(emptying.at, taken_ml, filled_ml - emptying.withdrawn_ml, emptying.told_at)
+                outcome = Outcome(emptying.at, taken_ml, filled_ml - emptying.withdrawn_ml, told_at)
                 outcomes = (*outcomes, outcome)[-MAX_OUTCOMES:]
         last = Fill(emptying.at, emptying.filled_ml, programmed_ml, scheduled_ml, emptying.bolus_ml)
     return replace(log, last=last, outcomes=outcomes, waiting=())
