@@ -279,8 +279,13 @@ class Life:
             self.plan(at + 20 * MINUTE, self.book)
 
     def _lingered(self, at: datetime) -> None:
-        ended = dict.fromkeys(self._lingering, at)
-        self._lingering = []
+        """A refill shows what went wrong before it; what is planned for later, or happens at this refill, goes on."""
+        ended = {
+            hazard.hazard_id
+            for hazard in self.hazards
+            if hazard.hazard_id in self._lingering and hazard.onset + timedelta(minutes=5) < at
+        }
+        self._lingering = [hazard_id for hazard_id in self._lingering if hazard_id not in ended]
         self.hazards = [
             msgspec.structs.replace(hazard, lingers_until=at) if hazard.hazard_id in ended else hazard
             for hazard in self.hazards

@@ -33,7 +33,7 @@ def too_fast(view: View, rule: Rule) -> Finding:
     start = _window(volumes, len(volumes) - 1, parameters)
     if _at_once(view, parameters) or (start is not None and _over(volumes[start], newest, parameters)):
         first = volumes[start] if start is not None else volumes[0]
-        step = PriorityStep(Priority.HIGH, view.due(newest.at))
+        step = PriorityStep(Priority.HIGH, newest.at)
         return Finding(Presence.PRESENT, (step,), values=_compared(first, newest))
     if start is None:
         return NOT_EVALUABLE
@@ -107,7 +107,7 @@ def too_slow(view: View, rule: Rule) -> Finding:
     track = view.present_track(rule.id)
     if share >= parameters["clear_ratio"] - ROUNDING or (track is None and most >= below):
         return Finding(Presence.ABSENT, ended_at=newest.at)
-    since = view.due(newest.at if track is None else track.start)
+    since = newest.at if track is None else track.start
     priority = Priority.HIGH if view.therapy.raises_medium else Priority.MEDIUM
     missing = _hours_missing(log.owing or before, newest)
     return Finding(
@@ -153,7 +153,7 @@ def drifting(view: View, rule: Rule) -> Finding:
     beyond = abs(mean) > parameters["mean_limit"] or _alarms(drift.sums, parameters["limit"], parameters["clear_days"])
     if not beyond:
         return Finding(Presence.ABSENT, ended_at=drift.at)
-    step = PriorityStep(Priority.HIGH if high else Priority.MEDIUM, view.due(drift.at))
+    step = PriorityStep(Priority.HIGH if high else Priority.MEDIUM, drift.at)
     return Finding(Presence.PRESENT, (step,), values={"drift": f"{_newest(drift):+.1%} on the newest day"})
 
 
@@ -175,7 +175,7 @@ def _over_refills(view: View, rule: Rule) -> Finding:
         return reviewed
     if not _alarms(drift.sums, parameters["refill_limit"], 1):
         return Finding(Presence.ABSENT, ended_at=drift.at)
-    step = PriorityStep(Priority.MEDIUM, view.due(drift.at))
+    step = PriorityStep(Priority.MEDIUM, drift.at)
     return Finding(Presence.PRESENT, (step,), values={"drift": "over several refills"})
 
 

@@ -33,7 +33,6 @@ def repeated(view: View, rule: Rule) -> Finding:
         since = _repeated_since(log, parameters["per_day"], parameters["per_week"])
     if since is None:
         return ABSENT
-    since = view.due(since)
     steps: tuple[PriorityStep, ...] = (PriorityStep(Priority.LOW, since),)
     stalled_at = _stalled_at(view.state, since, timedelta(minutes=parameters["stall_within_minutes"]))
     if stalled_at is not None:

@@ -55,7 +55,7 @@ def _trapped_since(view: View, rule: Rule) -> tuple[datetime | None, datetime | 
     asked_at, trapped_at = log.interrogated_at, log.trapped_at
     in_field = trapped_at is not None and view.therapy.family is Family.SYNCHROMED_II
     if in_field and trapped_at is not None and (asked_at is None or asked_at <= trapped_at):
-        return view.due(trapped_at), None
+        return trapped_at, None
     since = state.telemetry_mode_since
     if since is None or state.motor not in (Motor.TELEMETRY_MODE, Motor.UNKNOWN):
         return None, None
@@ -136,7 +136,7 @@ def _full(
         full = log.level_of == mri.start and log.level_ml is not None and log.level_ml > empty_ml
         over = any(at is not None and at > mri.start for at in (log.valve_reset_at, emptied_at))
         if full and not over:
-            return view.due(mri.start), None
+            return mri.start, None
     planned, told_at = log.scheduled_for, log.scheduled_at
     if planned is None or told_at is None or emptied_at is not None or (level is None and not present):
         return None, None
@@ -215,7 +215,8 @@ def program_altered(view: View, rule: Rule) -> Finding:
     altered, track = log.altered, view.open_track(rule.id)
     if altered is None:
         return ABSENT if log.programs or log.rates.values else NOT_EVALUABLE
-    since = view.due(altered.at)
+    # A change is a fact and no deadline: a later version of the profile does not make it news.
+    since = altered.at
     if any(_in_session(session, altered) for session in sessions(view)):
         disproved = track is not None and track.start == since
         reason = Reason.LATE_EVIDENCE if disproved else None

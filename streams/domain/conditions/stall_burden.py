@@ -38,7 +38,7 @@ def burden(view: View, rule: Rule) -> Finding:
     holding = next((span for span in spans if span[0] <= at <= span[1]), None)
     if holding is None:
         return _over(view, rule, track, spans, review, wake_at)
-    since = holding[0] if track is None else view.due(track.start)
+    since = holding[0] if track is None else track.start
     priority = Priority.HIGH if view.therapy.raises_medium else Priority.MEDIUM
     recent = sum(1 for start, _ in counted if start >= at - timedelta(hours=parameters["episodes_hours"]))
     values = {"stalls": str(recent), "hours": f"{parameters['episodes_hours']:g}"}
