@@ -25,12 +25,13 @@ run: $(RUN_STAMP) ## Start everything on this machine: PostgreSQL, Kafka, all se
 test: $(TEST_STAMP) programs check ## Check and test everything
 	$(PYTEST) -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
 
-check: $(TEST_STAMP) ## Format, lint, types, direction of imports, rules
+check: $(TEST_STAMP) ## Format, lint, types, direction of imports, rules and what they are for
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy $(CODE)
 	$(BIN)/lint-imports
 	$(BIN)/pumpwatch rules check
+	$(BIN)/pumpwatch rules trace --output build/trace.html >/dev/null
 
 format: $(TEST_STAMP) ## Format, and mend what can be mended
 	$(BIN)/ruff format .
