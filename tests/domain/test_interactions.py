@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,8 @@ from streams.domain.world import World
 from streams.rehearsal import START, moment, profiles_of, received_of
 from streams.rulebook import load
 
+pytestmark = pytest.mark.timeout(900)
+"""Hundreds of lives, on a machine that may be busy."""
 RULES = load(Path(__file__).parents[2] / "alert_rules")
 BACLOFEN: dict[str, Any] = {}
 AT_RISK = {"risks": ["prior_withdrawal"]}

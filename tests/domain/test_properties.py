@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +22,8 @@ from streams.domain.world import LATENESS
 from streams.rulebook import load
 from tests.domain.lives import PROFILES, START, arrive, deaf, reports
 
+pytestmark = pytest.mark.timeout(900)
+"""Hundreds of lives, on a machine that may be busy."""
 RULES = load(Path(__file__).parents[2] / "alert_rules")
 THOROUGH = RuleBook(tuple(replace(rule, reads=("*",), follows=("*",)) for rule in RULES))
 """The same rules, each judged at every fact."""

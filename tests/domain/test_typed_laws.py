@@ -7,6 +7,7 @@ import random
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,8 @@ from streams.domain.world import LATENESS
 from tests.domain.lives import PROFILES, START, arrive, reports
 from tests.domain.typed import typed_rules
 
+pytestmark = pytest.mark.timeout(900)
+"""Hundreds of lives, on a machine that may be busy."""
 RULES = RuleBook(typed_rules())
 THOROUGH = RuleBook(tuple(replace(rule, reads=("*",), follows=("*",)) for rule in RULES))
 """The same rules, each judged at every fact."""
