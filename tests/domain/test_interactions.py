@@ -393,7 +393,7 @@ def _heard_of(scene: Scene, now: datetime) -> None:
     if now < max(state.confirmed_at + therapy.budget / 2, state.armed_since):
         return
     told = [record for record in _high(scene.world) if record.rule_id in NON_DELIVERY]
-    assert any(_speaks(record, told) for record in told)
+    assert any(_speaks(record, told, scene.world.ledger) for record in told)
     assert any(record.physician_by and record.physician_by <= state.confirmed_at + therapy.budget for record in told)
 
 
@@ -401,9 +401,13 @@ def _high(world: World) -> list[AlertRecord]:
     return [record for record in world.ledger if record.open and record.active and record.priority is Priority.HIGH]
 
 
-def _speaks(record: AlertRecord, told: Iterable[AlertRecord]) -> bool:
-    """Whether its own ladder is climbed: it has no parent, or that one is HIGH and speaks for both."""
-    return record.parent_id is None or any(other.alert_id == record.parent_id for other in told)
+def _speaks(record: AlertRecord, told: Iterable[AlertRecord], ledger: Iterable[AlertRecord]) -> bool:
+    """Whether somebody hears of it as HIGH: its own ladder is climbed, or that of a HIGH parent which speaks for both.
+
+    Its own is climbed without a parent, and also under one of lower priority (`escalation.Silence.CHILD_OF`).
+    """
+    parent = next((other for other in ledger if other.alert_id == record.parent_id), None)
+    return parent is None or parent.priority.rank < record.priority.rank or parent in told
 
 
 @_LIVES

@@ -76,7 +76,7 @@ async def _everything_answers(status: dict[str, object]) -> None:
     assert status.keys() >= KEYS
     metrics = status["metrics"]
     assert isinstance(metrics, dict)
-    assert metrics.keys() == {"ingest", "worker", "notify", "web", "emulator"}
+    assert metrics.keys() == {"ingest", "worker", "notify", "web", "emulator", "watchdog"}
     async with httpx.AsyncClient(timeout=10, trust_env=False, follow_redirects=True) as client:
         for address in metrics.values():
             assert "pumpwatch_build_info" in (await client.get(address)).text
