@@ -21,8 +21,8 @@ STATEMENT_SECONDS: Final = 5.0
 Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any]"
 
 _OPEN: Final = """
-    SELECT a.alert_id, a.site, a.rule_id, a.rule_hash, a.ladder, a.priority::text, a.effective_from, a.recurrences,
-           a.message, e.detail->>'subject' AS subject
+    SELECT a.alert_id, a.site, a.rule_id, a.rule_hash, a.priority::text, a.effective_from, a.message,
+           e.detail->>'subject' AS subject
     FROM alert a
     JOIN LATERAL (SELECT detail FROM alert_event WHERE alert_id = a.alert_id AND kind = 'opened' LIMIT 1) e ON true
     WHERE a.pump_id IS NULL AND a.rule_id = ANY($1) AND a.resolved_at IS NULL AND NOT a.retracted
@@ -42,28 +42,34 @@ async def open_alerts(
     found = {}
     for row in rows:
         alert = OpenSystemAlert(row["rule_id"], row["subject"] or "", Priority(row["priority"]))
-        found[alert] = (_record(row), row["site"])
+        record = _record(
+            row["alert_id"], row["rule_id"], row["rule_hash"], alert.priority, row["effective_from"], row["message"]
+        )
+        found[alert] = (record, row["site"])
     return found
 
 
-def _record(row: asyncpg.Record) -> AlertRecord:
+def _record(
+    alert_id: UUID, rule_id: str, rule_hash: str, priority: Priority, effective_from: datetime, message: str
+) -> AlertRecord:
+    """An open alert of the system: it has no pump, so nothing latches, recurs or has a parent."""
     return AlertRecord(
-        alert_id=row["alert_id"],
-        rule_id=row["rule_id"],
-        rule_hash=row["rule_hash"],
-        ladder=row["ladder"],
-        priority=Priority(row["priority"]),
+        alert_id=alert_id,
+        rule_id=rule_id,
+        rule_hash=rule_hash,
+        ladder=LADDERS[priority],
+        priority=priority,
         active=True,
         latched=False,
-        effective_from=row["effective_from"],
+        effective_from=effective_from,
         effective_to=None,
         found_late=False,
         retracted=False,
         parent_id=None,
         physician_by=None,
-        recurrences=row["recurrences"],
+        recurrences=0,
         reason=Reason.CONDITION_MET,
-        message=row["message"],
+        message=message,
         open=True,
     )
 
@@ -82,25 +88,8 @@ async def open_all(
 
 def _opened(finding: SystemFinding, rule_hash: str, now: datetime, place: int) -> Fact:
     identity = f"system|{finding.rule_id}|{finding.subject}|{now.timestamp():.6f}"
-    record = AlertRecord(
-        alert_id=uuid5(NAMESPACE, identity),
-        rule_id=finding.rule_id,
-        rule_hash=rule_hash,
-        ladder=LADDERS[finding.priority],
-        priority=finding.priority,
-        active=True,
-        latched=False,
-        effective_from=now,
-        effective_to=None,
-        found_late=False,
-        retracted=False,
-        parent_id=None,
-        physician_by=None,
-        recurrences=0,
-        reason=Reason.CONDITION_MET,
-        message=finding.message,
-        open=True,
-    )
+    alert_id = uuid5(NAMESPACE, identity)
+    record = _record(alert_id, finding.rule_id, rule_hash, finding.priority, now, finding.message)
     event = AlertEvent(
         kind=AlertEventKind.OPENED,
         effective_at=now,

@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final
 
 from streams.domain.alert import Priority
 
@@ -66,6 +65,3 @@ def look(man: DeadMan, now: datetime, limits: Limits) -> tuple[DeadMan, Turn | N
     if man.priority is Priority.MEDIUM and now >= high_at:
         return replace(man, priority=Priority.HIGH), Turn.ESCALATED
     return man, None
-
-
-RULE_ID: Final = "SYS-03"
