@@ -70,14 +70,14 @@ class Reason(StrEnum):
     RECURRED = "recurred"
 
 
-class PriorityStep(msgspec.Struct, frozen=True, array_like=True):
+class PriorityStep(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A priority that an episode reached, and since when (event time)."""
 
     priority: Priority
     at: datetime
 
 
-class Episode(msgspec.Struct, frozen=True, array_like=True):
+class Episode(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One episode of one rule on one pump, as the reports known so far tell it (event time throughout)."""
 
     rule_id: str
@@ -113,7 +113,7 @@ class Episode(msgspec.Struct, frozen=True, array_like=True):
         return self.resolvable_from is not None and at >= self.resolvable_from
 
 
-class AlertRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class AlertRecord(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
     """An alert as it was last published; the row in history after its latest event."""
 
     alert_id: UUID
