@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 from uuid import UUID, uuid5
 
@@ -157,7 +158,12 @@ class Judged(msgspec.Struct, frozen=True):
 
 def alert_id_of(pump_id: str, episode: Episode) -> UUID:
     """The same episode always has the same id: pump, rule and event time of its start."""
-    return uuid5(NAMESPACE, f"{pump_id}|{episode.rule_id}|{episode.start.timestamp():.6f}")
+    return _id_of(pump_id, episode.rule_id, episode.start)
+
+
+@lru_cache(maxsize=4096)
+def _id_of(pump_id: str, rule_id: str, start: datetime) -> UUID:
+    return uuid5(NAMESPACE, f"{pump_id}|{rule_id}|{start.timestamp():.6f}")
 
 
 def match(

@@ -130,7 +130,28 @@ def step(world: World, received: Received, profiles: ProfileHistory, rules: Rule
         silence, forgotten = _heard(world, rules)
         world, settled = replace(world, silence=silence), [*settled, *forgotten]
     disposition, released, disproved_by = _became(before.head.timing, world, received, booked)
+    if _as_published(before, world, settled, now):
+        wake_at = _next_wake_at(world, world.head, profiles, rules, now, None)
+        return Step(replace(world, next_wake_at=wake_at), (), disposition, released)
     return _published(world, settled, profiles, rules, now, disposition, disproved_by, released=released, settles=True)
+
+
+def _as_published(before: World, world: World, settled: list[Episode], now: datetime) -> bool:
+    """Whether what people were told of the world before is all there is to tell of this one.
+
+    Nothing that goes into the comparison is another object, and no deadline had passed when they were told.
+    """
+    head, was = world.head, before.head
+    return (
+        head.tracks is was.tracks
+        and not settled
+        and (was.wake_at is None or was.wake_at > now)
+        and (head.wake_at is None or head.wake_at > now)
+        and world.silence is before.silence
+        and world.log is before.log
+        and world.arrivals.gaps is before.arrivals.gaps
+        and head.judged_under == was.judged_under
+    )
 
 
 def _became(
