@@ -51,6 +51,9 @@ DATA_RULE: Final = "COM-02"
 STALL_RULE: Final = "DLV-01"
 TRAP_RULE: Final = "MRI-04"
 LOOK_AGAIN: Final = timedelta(seconds=1)
+FRESH: Final = timedelta(hours=1)
+NEARLY_NEXT: Final = 1.25
+"""In expected intervals: when the next message may have come at the latest, in an ordinary case."""
 SETTLE: Final = timedelta(milliseconds=500)
 """How long after a report deadlines are told that had passed before it arrived: the rest of its buffer comes first."""
 
@@ -503,7 +506,7 @@ def _next_wake_at(
 ) -> datetime | None:
     """When to look again at the latest; may be too early, since a message moves the deadlines of silence away."""
     planned = world.next_wake_at
-    if hearing is not None or planned is None or planned <= now or not _planned_holds(world):
+    if hearing is not None or planned is None or not _planned_holds(world, profiles, planned, now):
         planned = _silence_wake_at(world, profiles, rules, hearing)
     gaps = world.arrivals.gaps
     gap_at = min(gap.opened_at for gap in gaps) + LATENESS + timedelta(seconds=1) if gaps else None
@@ -518,15 +521,18 @@ def _next_wake_at(
     return wake_at
 
 
-def _planned_holds(world: World) -> bool:
-    """Whether the first deadline of silence, planned after an earlier message, cannot have come nearer.
+def _planned_holds(world: World, profiles: ProfileHistory, planned: datetime, now: datetime) -> bool:
+    """Whether the first deadline of silence, planned after an earlier message, can stay as it is.
 
-    It can after silence that was already told (the next one starts with its first step again), and where the last
-    message brought old news: delivery then is long unconfirmed. Budgets are never shorter than three hours.
+    It can have come nearer after silence that was already told (the next one starts with its first step again), and
+    where the last message brought old news: delivery then is long unconfirmed. Budgets are never shorter than three
+    hours. One that would come before the next message, or soon after, is planned anew: a needless look costs far more.
     """
     confirmed_at, heard_at = world.head.state.confirmed_at, world.last_received_at
-    fresh = confirmed_at is not None and heard_at is not None and heard_at - confirmed_at < timedelta(hours=1)
-    return fresh and not world.silence
+    if world.silence or planned <= now or confirmed_at is None or heard_at is None:
+        return False
+    fresh = heard_at - confirmed_at < FRESH
+    return fresh and planned - heard_at > NEARLY_NEXT * profiles.therapy(now).interval
 
 
 def _silence_wake_at(

@@ -37,7 +37,7 @@ def measure(*, quick: bool) -> Finding:
 
     def step(report: Received) -> None:
         pump = report.report.pump_id
-        worlds[pump] = pipeline.step(worlds[pump], report, profiles[pump], rules, now).world
+        worlds[pump] = pipeline.step(worlds[pump], report, profiles[pump], rules, report.received_at).world
 
     stepping = _microseconds(received, step)
     return Finding(
