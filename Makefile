@@ -3,6 +3,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help run test check format lock integration bench faults properties clean programs
 
+PARTS ?=
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
 VENV := .venv
@@ -46,8 +47,8 @@ LOCK = UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet --gen
 integration: $(TEST_STAMP) ## Only the tests on a real Kafka and a real PostgreSQL
 	$(PYTEST) tests/integration
 
-bench: $(TEST_STAMP) programs ## Measure, beside rivals; writes build/bench/latest.json
-	$(BIN)/python -m tests.benchmarks
+bench: $(TEST_STAMP) programs ## Measure, beside rivals; writes build/bench/latest.json; PARTS="backtest" for one part
+	$(BIN)/python -m tests.benchmarks $(PARTS)
 
 faults: $(TEST_STAMP) ## Kill and pause every process under load, 200 times
 	PUMPWATCH_FAULT_CYCLES=200 $(PYTEST) tests/faults

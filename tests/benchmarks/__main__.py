@@ -13,13 +13,14 @@ from typing import Final
 
 import structlog
 
-from tests.benchmarks import core, drain, latency, live, monitoring, rivalry, throughput
+from tests.benchmarks import core, drain, latency, live, monitoring, rivalry, stored, throughput
 from tests.benchmarks.figures import Finding, document, table, write
 from tests.benchmarks.fleet import pump_ids
 from tests.benchmarks.ground import Ground, ground
 from tests.stack import ROOT
 
-PARTS: Final = ("core", "worker", "rivals", "system", "latency", "prometheus")
+PARTS: Final = ("core", "worker", "rivals", "looks", "system", "latency", "prometheus")
+WHEN_NAMED: Final = ("backtest",)
 RESULT: Final = ROOT / "build" / "bench" / "latest.json"
 
 
@@ -34,6 +35,10 @@ async def run(parts: set[str], *, quick: bool) -> list[Finding]:
             findings.append(drained)
             if "rivals" in parts:
                 findings.append(_told(await rivalry.measure(servers, drained, quick=quick)))
+        if "looks" in parts:
+            findings.append(_told(await stored.measure_looks(servers, quick=quick)))
+        if "backtest" in parts:
+            findings.append(_told(await stored.measure_backtest(servers, quick=quick)))
         if parts & {"system", "latency"}:
             findings.extend(await _live(servers, parts, quick=quick))
         if "prometheus" in parts:
@@ -62,11 +67,16 @@ def _told(finding: Finding) -> Finding:
 def main() -> int:
     """Run, show and keep the figures; exit code 0 whatever they are, since a busy machine is not a mistake."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}; all without any")
+    parser.add_argument(
+        "parts",
+        nargs="*",
+        metavar="part",
+        help=f"of {', '.join(PARTS)}; all of these without any. Only when named: {', '.join(WHEN_NAMED)}",
+    )
     parser.add_argument("--quick", action="store_true", help="small loads: shows that it works, not how fast it is")
     parser.add_argument("--output", type=Path, default=RESULT)
     given = parser.parse_args()
-    if unknown := set(given.parts) - set(PARTS):
+    if unknown := set(given.parts) - {*PARTS, *WHEN_NAMED}:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     started = time.monotonic()
