@@ -133,13 +133,20 @@ class Inbox:
         while not self._records:
             self._news.clear()
             await self._news.wait()
-        taken, size = [self._records.popleft()], 0
-        size += len(taken[0].value)
-        while self._records and len(taken) < RUN_RECORDS and size + len(self._records[0].value) <= RUN_BYTES:
-            taken.append(self._records.popleft())
-            size += len(taken[-1].value)
-        self._bytes -= size
+        taken: list[Record] = []
+        self.fill(taken)
         return taken
+
+    def fill(self, taken: list[Record]) -> None:
+        """Add what has come meanwhile and still goes into the same transaction; to an empty one at least one record."""
+        size = sum(len(record.value) for record in taken)
+        while self._records and len(taken) < RUN_RECORDS:
+            coming = len(self._records[0].value)
+            if taken and size + coming > RUN_BYTES:
+                return
+            taken.append(self._records.popleft())
+            size += coming
+            self._bytes -= coming
 
     def clear(self) -> None:
         """Forget what waits; it is read again by whoever owns the partition."""

@@ -232,14 +232,17 @@ class Worker:
                 self._metrics.records.labels(RecordOutcome.IGNORED).inc(len(records))
                 return
             async with partition.lock:
-                pending: Sequence[Record] = records
+                pending = list(records)
                 while pending:
-                    pending = await self._settle_some(partition, pending)
+                    pending = list(await self._settle_some(partition, pending))
         except Exception as error:  # noqa: BLE001 - Faust takes the records for done: the next start reads them again
             self._fatal("records not settled", error, partition=records[0].partition, offset=records[0].offset)
 
-    async def _settle_some(self, partition: Partition, pending: Sequence[Record]) -> Sequence[Record]:
-        """Try until the first of these are settled or the patience is over; returns those that are left."""
+    async def _settle_some(self, partition: Partition, pending: list[Record]) -> Sequence[Record]:
+        """Try until the first of these are settled or the patience is over; returns those that are left.
+
+        What comes in while a connection is waited for joins ``pending``: a transaction costs far more than a record.
+        """
         retries = stamina.retry_context(
             on=_worth_another_try,
             attempts=None,
@@ -254,14 +257,16 @@ class Worker:
                 left = await self._attempt(partition, pending, first=attempt.num == 1)
         return left
 
-    async def _attempt(self, partition: Partition, pending: Sequence[Record], *, first: bool) -> Sequence[Record]:
+    async def _attempt(self, partition: Partition, taken: list[Record], *, first: bool) -> Sequence[Record]:
         try:
             async with self._at_once, asyncio.timeout(self._settings.worker_transaction_seconds):
                 if not partition.open:
-                    self._metrics.records.labels(RecordOutcome.IGNORED).inc(len(pending))
+                    self._metrics.records.labels(RecordOutcome.IGNORED).inc(len(taken))
                     return ()
                 await self.make_sure(partition)
-                pending = self._without_done(partition, pending, first=first)
+                if first:
+                    partition.inbox.fill(taken)
+                pending = self._without_done(partition, taken, first=first)
                 if pending and pending[0].offset > partition.next_offset:
                     await self._go_back(partition, pending)
                     return ()
