@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
+
+from msgspec.structs import replace
 
 from streams.domain.alert import AlertEvent
 from streams.domain.pipeline import Disposition, Hearing, Step, note_conflict, step, tick

@@ -51,7 +51,7 @@ class Life:
     resolutions: Sequence[Resolved] = ()
 
 
-class Told(msgspec.Struct, frozen=True, array_like=True):
+class Told(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An alert as it stood in the end, and how often people were paged for it.
 
     A page is an opening, escalation, recurrence or reminder at MEDIUM or HIGH while no open alert is its parent.

@@ -106,8 +106,7 @@ class Claim:
     next_offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class StoredWorld:
+class StoredWorld(msgspec.Struct, frozen=True, gc=False):
     """A pump as it is stored; revision 0 says that it is not stored yet."""
 
     revision: int
@@ -115,8 +114,7 @@ class StoredWorld:
     profiles: ProfileHistory
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(msgspec.Struct, frozen=True, gc=False):
     """A pump's new world and what there is to say about its alerts.
 
     Args:

@@ -47,7 +47,7 @@ def partition_of(pump_id: str, partitions: int) -> int:
     return zlib.crc32(pump_id.encode()) % partitions
 
 
-class Batch(msgspec.Struct, frozen=True, array_like=True):
+class Batch(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One record on `TELEMETRY` or `BACKLOG`: 1 to 1,000 reports whose pumps all hash to the record's partition."""
 
     version: int

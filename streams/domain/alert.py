@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 from uuid import UUID, uuid5
 
@@ -70,14 +71,14 @@ class Reason(StrEnum):
     RECURRED = "recurred"
 
 
-class PriorityStep(msgspec.Struct, frozen=True, array_like=True):
+class PriorityStep(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A priority that an episode reached, and since when (event time)."""
 
     priority: Priority
     at: datetime
 
 
-class Episode(msgspec.Struct, frozen=True, array_like=True):
+class Episode(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One episode of one rule on one pump, as the reports known so far tell it (event time throughout)."""
 
     rule_id: str
@@ -113,7 +114,7 @@ class Episode(msgspec.Struct, frozen=True, array_like=True):
         return self.resolvable_from is not None and at >= self.resolvable_from
 
 
-class AlertRecord(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class AlertRecord(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
     """An alert as it was last published; the row in history after its latest event."""
 
     alert_id: UUID
@@ -157,7 +158,12 @@ class Judged(msgspec.Struct, frozen=True):
 
 def alert_id_of(pump_id: str, episode: Episode) -> UUID:
     """The same episode always has the same id: pump, rule and event time of its start."""
-    return uuid5(NAMESPACE, f"{pump_id}|{episode.rule_id}|{episode.start.timestamp():.6f}")
+    return _id_of(pump_id, episode.rule_id, episode.start)
+
+
+@lru_cache(maxsize=4096)
+def _id_of(pump_id: str, rule_id: str, start: datetime) -> UUID:
+    return uuid5(NAMESPACE, f"{pump_id}|{rule_id}|{start.timestamp():.6f}")
 
 
 def match(

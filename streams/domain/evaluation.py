@@ -5,7 +5,9 @@ The result depends on the reports and on event time alone, so the same reports a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import compress
 from operator import is_not
 from typing import Final
@@ -14,12 +16,12 @@ from msgspec.structs import astuple, replace
 
 from streams.domain.alert import Episode, PriorityStep, Reason
 from streams.domain.memory import EMPTY, Fact
-from streams.domain.observation import expire_motor_value, facts, freeze, let_go, motor_expires_at, signals
+from streams.domain.observation import expire_motor_value, facts, freeze, let_go, motor_expires_at, observe, signals
 from streams.domain.observing import contacts
 from streams.domain.observing.contacts import ContactLog
 from streams.domain.profile import ProfileHistory, Therapy
 from streams.domain.rule import MERGE_WINDOWS, Finding, Presence, Rule, RuleBook, View
-from streams.domain.telemetry import Received
+from streams.domain.telemetry import Event, Received, Report
 from streams.domain.world import Folded, PumpState, Resolution
 
 MAX_DEADLINES: Final = 1_000
@@ -62,17 +64,34 @@ class Fold:
 
     def _tell(self, received: Received, *, found_late: bool) -> None:
         """Fold a report fact by fact."""
-        for told in facts(self.folded.state, received):
-            at = told.at
-            if not found_late:
+        report = received.report
+        if report.events:
+            for told in facts(self.folded.state, received):
+                self._fact(told.at, report, told.event, told.tell, found_late=found_late)
+        else:
+            self._fact(report.event_time, report, None, partial(observe, report=report), found_late=found_late)
+
+    def _fact(
+        self,
+        at: datetime,
+        report: Report,
+        event: Event | None,
+        tell: Callable[[PumpState, Therapy], PumpState],
+        *,
+        found_late: bool,
+    ) -> None:
+        """Fold one fact, after the deadlines before it."""
+        if not found_late:
+            wake_at = self.folded.wake_at
+            if wake_at is not None and wake_at <= at:
                 self.until(at)
-            therapy = self.profiles.therapy(at)
-            before = self.folded.state
-            state = told.tell(before, therapy)
-            remembered = 0
-            if self.rules.operators and (told.event is not None or before.clock is None or at >= before.clock):
-                remembered = self._observe(Fact(at, received.report, told.event, therapy))
-            self._judge(state, at, remembered, found_late=found_late)
+        therapy = self.profiles.therapy(at)
+        before = self.folded.state
+        state = tell(before, therapy)
+        remembered = 0
+        if self.rules.operators and (event is not None or before.clock is None or at >= before.clock):
+            remembered = self._observe(Fact(at, report, event, therapy))
+        self._judge(state, at, remembered, found_late=found_late, therapy=therapy)
 
     def rejudge(self) -> None:
         """Judge the state as it is under the rules in force now, which are others than those it was judged under."""
@@ -127,11 +146,23 @@ class Fold:
             self.folded = replace(self.folded, memory=memory)
         return changed
 
-    def _judge(self, state: PumpState, at: datetime, remembered: int = 0, *, found_late: bool = False) -> None:
-        """Judge the rules that something changed for since the last judgement; the others would find the same again."""
-        clock = state.clock
+    def _judge(
+        self,
+        state: PumpState,
+        at: datetime,
+        remembered: int = 0,
+        *,
+        found_late: bool = False,
+        therapy: Therapy | None = None,
+    ) -> None:
+        """Judge the rules that something changed for since the last judgement; the others would find the same again.
+
+        ``therapy`` is the one in force at ``at``, where it is known.
+        """
+        folded, clock = self.folded, state.clock
         moment = at if clock is None or at > clock else clock
-        therapy = self.profiles.therapy(moment)
+        if therapy is None or moment is not at:
+            therapy = self.profiles.therapy(moment)
         wakes_at = motor_expires_at(state, therapy.interval)
         if wakes_at is not None and wakes_at <= moment:
             state = expire_motor_value(state, wakes_at, therapy.interval)
@@ -139,13 +170,14 @@ class Fold:
         round_ = _Round(self, state, therapy, moment, found_late=found_late)
         round_.due |= remembered
         round_.run()
+        wake_at = min(round_.wakes.values()) if round_.wakes else None
+        if wakes_at is not None and (wake_at is None or wakes_at < wake_at):
+            wake_at = wakes_at
         changes_at = self.profiles.next_change(moment)
-        wake_at = min(round_.wakes.values(), default=None) if round_.wakes else None
-        for other in (wakes_at, changes_at):
-            if other is not None and (wake_at is None or other < wake_at):
-                wake_at = other
-        memory = self.folded.memory
-        if memory and self.folded.judged_under != round_.judged_under:
+        if changes_at is not None and (wake_at is None or changes_at < wake_at):
+            wake_at = changes_at
+        memory = folded.memory
+        if memory and folded.judged_under != round_.judged_under:
             # What a rule remembered that is gone, or means something else now, must not stay for ever.
             memory = {key: value for key, value in memory.items() if key in self.rules.operator_keys}
         self.folded = Folded(
@@ -159,36 +191,39 @@ class _Round:
     __slots__ = ("due", "fold", "found_late", "judged_under", "moment", "tracks", "view", "wakes")
 
     def __init__(self, fold: Fold, state: PumpState, therapy: Therapy, moment: datetime, *, found_late: bool) -> None:
-        folded = fold.folded
+        folded, rules = fold.folded, fold.rules
         self.fold, self.moment, self.found_late = fold, moment, found_late
         self.tracks, self.wakes = folded.tracks, folded.wakes
-        self.view = View(state, therapy, self.tracks, moment, memory=folded.memory, book=fold.rules)
-        self.judged_under = f"{fold.rules.key}/{therapy.key}"
-        self.due = self._due(folded)
-
-    def _due(self, folded: Folded) -> int:
-        rules = self.fold.rules
+        self.view = View(state, therapy, folded.tracks, moment, None, folded.memory, rules)
+        self.judged_under = f"{rules.key}/{therapy.key}"
         if folded.judged_under != self.judged_under:
             # Rules that are gone want nothing any more.
-            self.wakes = {rule_id: at for rule_id, at in self.wakes.items() if rule_id in rules.place}
-            return -1
-        due = changed_fields(rules.masks, folded.state, self.view.state)
+            self.wakes = {rule_id: at for rule_id, at in folded.wakes.items() if rule_id in rules.place}
+            self.due = -1
+            return
+        self.due = changed_fields(rules.masks, folded.state, state)
+        if self.tracks or self.wakes:
+            self._waiting()
+
+    def _waiting(self) -> None:
+        """Rules are due whose alert is open, and those that asked for this moment."""
+        place = self.fold.rules.place
         for rule_id, track in self.tracks.items():
             if not track.closed or track.muted:
-                due |= 1 << rules.place.get(rule_id, 0)
+                self.due |= 1 << place.get(rule_id, 0)
         for rule_id, at in self.wakes.items():
             if at <= self.moment:
-                due |= 1 << rules.place[rule_id]
-        return due
+                self.due |= 1 << place[rule_id]
 
     def run(self) -> None:
         """Judge the due rules in the book's order; what one changes makes later ones due."""
         rules, place = self.fold.rules.event_rules, 0
-        while place < len(rules) and (waiting := self.due >> place):
+        while waiting := self.due >> place:
             # The lowest bit that is set: of forty rules a report concerns a handful.
             place += (waiting & -waiting).bit_length()
-            if place <= len(rules):
-                self._one(rules[place - 1])
+            if place > len(rules):
+                return
+            self._one(rules[place - 1])
 
     def _one(self, rule: Rule) -> None:
         view, tracks = self.view, self.tracks
@@ -206,7 +241,7 @@ class _Round:
                 forgotten_at = newest.ended_at + MERGE_WINDOWS[newest.priority] + INSTANT
                 if forgotten_at > self.moment and (wake_at is None or forgotten_at < wake_at):
                     wake_at = forgotten_at
-        if wake_at != self.wakes.get(rule.id):
+        if (wake_at is not None or self.wakes) and wake_at != self.wakes.get(rule.id):
             self.wakes = {rule_id: at for rule_id, at in self.wakes.items() if rule_id != rule.id}
             if wake_at is not None:
                 self.wakes[rule.id] = wake_at

@@ -15,14 +15,14 @@ from streams.domain.profile import Therapy
 from streams.domain.telemetry import Event, Report
 
 
-class Point(msgspec.Struct, frozen=True, array_like=True):
+class Point(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A number and its event time."""
 
     at: datetime
     value: float
 
 
-class Memory(msgspec.Struct, frozen=True, array_like=True):
+class Memory(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What one operator remembers; each operator says what the parts mean to it. Times are event times."""
 
     since: datetime | None = None

@@ -47,7 +47,7 @@ Evidence = Literal["motor", "interrogation", "valve_reset"]
 """What shows that drug moves: a turning motor or sensed flow, an interrogation, the record of a valve's reset."""
 
 _LOGS: Final = tuple(
-    (name, module.measured, module.happened)
+    (name, module.happened)
     for name, module in (
         ("levels", levels),
         ("fills", fills),
@@ -55,11 +55,10 @@ _LOGS: Final = tuple(
         ("scans", scans),
         ("power", power),
         ("dosing", dosing),
-        ("heat", heat),
-        ("contacts", contacts),
         ("volumes", volumes),
     )
 )
+"""The logs that events tell something; heat and contacts are told by measurements alone."""
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -73,9 +72,7 @@ class Told(msgspec.Struct, frozen=True):
 def facts(state: PumpState, received: Received) -> list[Told]:
     """What the report says, oldest first, each with its event time and what it does to the state."""
     report = received.report
-    measured = Told(report.event_time, partial(_measured, report=report))
-    if not report.events:
-        return [measured]
+    measured = Told(report.event_time, partial(observe, report=report))
     told: list[Told] = []
     for event in sorted(report.events, key=lambda event: event.at or report.event_time):
         at = event.at or report.event_time
@@ -212,12 +209,14 @@ def stall(state: PumpState, at: datetime, interval: timedelta) -> PumpState:
 
 def motor_expires_at(state: PumpState, interval: timedelta) -> datetime | None:
     """When the last motor value stops counting because other telemetry goes on without it (catalogue M.2)."""
-    motor_at = state.motor_at
-    if motor_at is None or state.reported_at is None or state.reported_at <= motor_at or state.motor == Motor.UNKNOWN:
+    motor_at, reported_at = state.motor_at, state.reported_at
+    if reported_at is motor_at or motor_at is None or reported_at is None or reported_at <= motor_at:
+        return None
+    if state.motor == Motor.UNKNOWN:
         return None
     expires_at = motor_at + max(3 * interval, timedelta(hours=1))
     # Silence is no telemetry that goes on: it is told by its own rules, and by the next report that leaves it out.
-    return expires_at if state.reported_at >= expires_at - 2 * interval else None
+    return expires_at if reported_at >= expires_at - 2 * interval else None
 
 
 def expire_motor_value(state: PumpState, at: datetime, interval: timedelta) -> PumpState:
@@ -239,7 +238,7 @@ def _event(state: PumpState, therapy: Therapy, event: Event, at: datetime, recei
     """An event, and what each family's log makes of it."""
     state = _happened(state, therapy, event, at, received)
     changes = {}
-    for name, _, happened in _LOGS:
+    for name, happened in _LOGS:
         log = getattr(state, name)
         if (after := happened(log, state, therapy, event, at)) is not log:
             changes[name] = after
@@ -360,7 +359,8 @@ def _interference(state: PumpState, at: datetime, therapy: Therapy) -> PumpState
     return freeze(state, at, therapy.interval)
 
 
-def _measured(state: PumpState, therapy: Therapy, report: Report) -> PumpState:
+def observe(state: PumpState, therapy: Therapy, report: Report) -> PumpState:
+    """The state after a report's measurements; its events are facts of their own."""
     at = report.event_time
     in_order = state.clock is None or at >= state.clock
     changes = _news(state, report)
@@ -378,14 +378,34 @@ def _measured(state: PumpState, therapy: Therapy, report: Report) -> PumpState:
     if delivered is not None:
         moved = not rebooted and state.delivered_ml is not None and delivered > state.delivered_ml
         changes["delivered_ml"] = delivered
-    state = replace(state, **changes)
-    if report.emi is not None and report.emi.level is EmiLevel.MRI:
-        state = _interference(state, at, therapy)
-    if newest:
-        state = _motor(state, therapy, report, moved=moved)
+    if newest and _goes_on(state, report):
+        # Nearly always: what follows would find nothing else to change.
+        changes["confirmed_at"] = at
+        state = replace(state, **changes)
+    else:
+        state = replace(state, **changes)
+        if report.emi is not None and report.emi.level is EmiLevel.MRI:
+            state = _interference(state, at, therapy)
+        if newest:
+            state = _motor(state, therapy, report, moved=moved)
     if state.reset_at is not None and state.reset_over_at is None:
         state = _reset_over(state, state.reset_at)
     return _logged(state, therapy, report) if in_order else state
+
+
+def _goes_on(state: PumpState, report: Report) -> bool:
+    """Whether an undisturbed pump runs on, so that its report confirms delivery and nothing more."""
+    return (
+        report.motor is Motor.RUNNING
+        and not report.alarms
+        and state.frozen_at is None
+        and state.armed_since is None
+        and state.stalled_since is None
+        and state.mri is None
+        and (report.emi is None or report.emi.level is not EmiLevel.MRI)
+        and not (state.needs_refill or state.needs_interrogation or state.needs_valve_reset)
+        and (state.confirmed_at is None or report.event_time >= state.confirmed_at)
+    )
 
 
 def _reset_over(state: PumpState, reset_at: datetime) -> PumpState:
@@ -397,12 +417,19 @@ def _reset_over(state: PumpState, reset_at: datetime) -> PumpState:
 
 def _logged(state: PumpState, therapy: Therapy, report: Report) -> PumpState:
     """What each family's log makes of the measurements."""
-    changes = {}
-    for name, measured, _ in _LOGS:
-        log = getattr(state, name)
-        if (after := measured(log, state, therapy, report)) is not log:
-            changes[name] = after
-    return replace(state, **changes) if changes else state
+    # A log that hears nothing new stays the same object, which tells that no rule that reads it need be judged.
+    return replace(
+        state,
+        levels=levels.measured(state.levels, state, therapy, report),
+        fills=fills.measured(state.fills, state, therapy, report),
+        flow=flow.measured(state.flow, state, therapy, report),
+        scans=scans.measured(state.scans, state, therapy, report),
+        power=power.measured(state.power, state, therapy, report),
+        dosing=dosing.measured(state.dosing, state, therapy, report),
+        heat=heat.measured(state.heat, state, therapy, report),
+        contacts=contacts.measured(state.contacts, state, therapy, report),
+        volumes=volumes.measured(state.volumes, state, therapy, report),
+    )
 
 
 def _motor_changes(state: PumpState, motor: Motor, at: datetime) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
+import msgspec
 from msgspec.structs import replace
 
 from streams.domain.alert import (
@@ -63,8 +64,7 @@ class Disposition(StrEnum):
     QUARANTINED_FUTURE = "quarantined_future"
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True, gc=False):
     """The world afterwards and the facts to publish, oldest first.
 
     ``released`` are reports that had been quarantined and took effect now, because the clock's offset is known.
@@ -126,11 +126,32 @@ def step(world: World, received: Received, profiles: ProfileHistory, rules: Rule
     if arrivals.missed is not before.arrivals.missed:
         world, more = _gaps_noticed(world, before.arrivals, profiles, rules, arrived_at)
         settled = [*settled, *more]
-    silence, forgotten = _heard(world, rules)
-    world = replace(world, silence=silence)
+    if world.silence:
+        silence, forgotten = _heard(world, rules)
+        world, settled = replace(world, silence=silence), [*settled, *forgotten]
     disposition, released, disproved_by = _became(before.head.timing, world, received, booked)
-    told = [*settled, *forgotten]
-    return _published(world, told, profiles, rules, now, disposition, disproved_by, released=released, settles=True)
+    if _as_published(before, world, settled, now):
+        wake_at = _next_wake_at(world, world.head, profiles, rules, now, None)
+        return Step(replace(world, next_wake_at=wake_at), (), disposition, released)
+    return _published(world, settled, profiles, rules, now, disposition, disproved_by, released=released, settles=True)
+
+
+def _as_published(before: World, world: World, settled: list[Episode], now: datetime) -> bool:
+    """Whether what people were told of the world before is all there is to tell of this one.
+
+    Nothing that goes into the comparison is another object, and no deadline had passed when they were told.
+    """
+    head, was = world.head, before.head
+    return (
+        head.tracks is was.tracks
+        and not settled
+        and (was.wake_at is None or was.wake_at > now)
+        and (head.wake_at is None or head.wake_at > now)
+        and world.silence is before.silence
+        and world.log is before.log
+        and world.arrivals.gaps is before.arrivals.gaps
+        and head.judged_under == was.judged_under
+    )
 
 
 def _became(
@@ -372,7 +393,7 @@ def _rejudged(world: World, profiles: ProfileHistory, rules: RuleBook) -> tuple[
 
 def _heard(world: World, rules: RuleBook) -> tuple[dict[str, Episode], list[Episode]]:
     """End the silences that a message ends: COM-01 by the message itself, DLV-09 only by confirmed delivery."""
-    if not world.silence or world.last_received_at is None:
+    if world.last_received_at is None:
         return world.silence, []
     state, heard_at = world.head.state, world.last_received_at
     tracks, forgotten = dict(world.silence), []
@@ -431,7 +452,9 @@ def _published(
     bring the evidence without which a deadline would seem to have passed. A look `SETTLE` later tells what has.
     """
     view, log = _view(world, profiles, rules, now)
-    told = _episodes(view, [*settled, *world.log, *log], world.silence)
+    told = [*settled, *world.log, *log]
+    if view.tracks or world.silence:
+        told = _episodes(view, told, world.silence)
     ledger: tuple[AlertRecord, ...] = world.ledger
     events: tuple[AlertEvent, ...] = ()
     held_back = False

@@ -5,7 +5,6 @@ Everything here is an immutable value with a compact encoding, because the worke
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -32,14 +31,14 @@ MAX_GAPS: Final = 64
 KEPT: Final = 32
 
 
-class Sample(msgspec.Struct, frozen=True, array_like=True):
+class Sample(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A measured or computed value and its event time."""
 
     value: float
     at: datetime
 
 
-class Mri(msgspec.Struct, frozen=True, array_like=True):
+class Mri(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An MRI exposure: declared by a person (with an owner), or only seen as interference.
 
     For an undeclared one ``last_seen_at`` is the event time of the last report with MRI-level interference.
@@ -58,21 +57,21 @@ class Mri(msgspec.Struct, frozen=True, array_like=True):
         return self.declared_at is not None
 
 
-class Stall(msgspec.Struct, frozen=True, array_like=True):
+class Stall(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One episode of a motor that stood still: from ``start`` to ``end``, None while it goes on."""
 
     start: datetime
     end: datetime | None = None
 
 
-class Resumption(msgspec.Struct, frozen=True, array_like=True):
+class Resumption(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Delivery was confirmed again at ``at`` after it had not been since ``not_since`` (LCD)."""
 
     at: datetime
     not_since: datetime
 
 
-class Refill(msgspec.Struct, frozen=True, array_like=True):
+class Refill(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A refill as the clinic recorded it; volumes in mL. ``residual_ml`` is what stayed after aspiration."""
 
     at: datetime
@@ -81,7 +80,7 @@ class Refill(msgspec.Struct, frozen=True, array_like=True):
     residual_ml: float = 0.0
 
 
-class Session(msgspec.Struct, frozen=True, array_like=True):
+class Session(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An authorised programming session (catalogue M.23); ``end`` None while it goes on, or was never told."""
 
     session_id: str
@@ -89,14 +88,14 @@ class Session(msgspec.Struct, frozen=True, array_like=True):
     end: datetime | None = None
 
 
-class Symptoms(msgspec.Struct, frozen=True, array_like=True):
+class Symptoms(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Symptom codes that a patient or caregiver reported."""
 
     at: datetime
     codes: tuple[str, ...]
 
 
-class PumpState(msgspec.Struct, frozen=True, array_like=True):
+class PumpState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the reports so far say about a pump. All times are event times; None means never said.
 
     ``stalls``, ``refills``, ``sessions`` and ``symptoms`` are the latest ones, oldest first, at most `KEPT` of each.
@@ -181,7 +180,7 @@ class PumpState(msgspec.Struct, frozen=True, array_like=True):
         return level.at + timedelta(days=level.value / ((flow + therapy.max_bolus_ml_per_day) * allowance))
 
 
-class Folded(msgspec.Struct, frozen=True, array_like=True):
+class Folded(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Reports folded in order: the state and the latest episode of each rule that had one.
 
     ``wakes`` are the times at which single rules want to be judged again; ``wake_at`` is the first moment at which time
@@ -198,7 +197,7 @@ class Folded(msgspec.Struct, frozen=True, array_like=True):
     timing: Timing = Timing()
 
 
-class Gap(msgspec.Struct, frozen=True, array_like=True):
+class Gap(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Reports not seen yet: from ``(first_boot, first_seq)`` inclusive, to the seen ``(end_boot, end_seq)``, exclusive.
 
     A gap may reach over boots: how many reports an older boot ended with, or whether there was one before the first
@@ -217,7 +216,7 @@ class Gap(msgspec.Struct, frozen=True, array_like=True):
         return self.first_boot == self.end_boot and self.first_seq > 0
 
 
-class Arrivals(msgspec.Struct, frozen=True, array_like=True):
+class Arrivals(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Which reports arrived: the boot and next sequence number expected, and what is missing before them."""
 
     boot_id: int | None = None
@@ -227,7 +226,7 @@ class Arrivals(msgspec.Struct, frozen=True, array_like=True):
     overflows: int = 0
 
 
-class Resolution(msgspec.Struct, frozen=True, array_like=True):
+class Resolution(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A person's decision that a rule's open episode is over, at service time ``at``.
 
     It stands after the report ``(boot_id, seq)``, the newest that was known: what came later nobody had seen.
@@ -240,7 +239,7 @@ class Resolution(msgspec.Struct, frozen=True, array_like=True):
     seq: int = -1
 
 
-class World(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class World(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
     """Everything remembered about one pump.
 
     ``base`` is frozen: no report can come before its end any more. ``window`` holds the reports after the first open
@@ -265,8 +264,7 @@ class World(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
         return self.tip or self.base
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True, gc=False):
     """What lists and dashboards show of a pump without decoding its world."""
 
     last_event_time: datetime | None

@@ -114,7 +114,11 @@ def empty(view: View, rule: Rule) -> Finding:
 
 
 def _empty_since(view: View, limit_ml: float) -> datetime | None:
-    state = view.state
+    state, measured = view.state, view.state.measured
+    above = not state.estimated or state.estimated[-1].value > limit_ml
+    if above and not state.alarms and (measured is None or measured.value > limit_ml):
+        # Nearly always.
+        return None
     candidates = [
         sample.at
         for sample in (state.estimated_ml, state.measured)

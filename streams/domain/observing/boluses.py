@@ -18,7 +18,7 @@ KEPT_DAYS: Final = 7
 DAY: Final = timedelta(days=1)
 
 
-class Bolus(msgspec.Struct, frozen=True, array_like=True):
+class Bolus(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A bolus that was delivered, and the moment from which the reports told so."""
 
     at: datetime
@@ -26,7 +26,7 @@ class Bolus(msgspec.Struct, frozen=True, array_like=True):
     told_at: datetime
 
 
-class Use(msgspec.Struct, frozen=True, array_like=True):
+class Use(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Boluses delivered on one day at the site (its proleptic ordinal)."""
 
     day: int
@@ -34,7 +34,7 @@ class Use(msgspec.Struct, frozen=True, array_like=True):
     ml: float
 
 
-class BolusLog(msgspec.Struct, frozen=True, array_like=True):
+class BolusLog(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Delivered and denied boluses of the last day, oldest first, and the use by day."""
 
     delivered: tuple[Bolus, ...] = ()

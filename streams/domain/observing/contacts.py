@@ -60,7 +60,7 @@ def critical(report: Report) -> bool:
     return report.alarms is not None and not CRITICAL_ALARMS.isdisjoint(report.alarms)
 
 
-class Timing(msgspec.Struct, frozen=True, array_like=True):
+class Timing(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the last contacts tell of the pump's clock.
 
     ``lags_ms`` is gateway time minus event time of the newest report of each contact, oldest first, at most
@@ -92,21 +92,21 @@ class Timing(msgspec.Struct, frozen=True, array_like=True):
         return _median(self.lags_ms) if len(self.lags_ms) >= ENOUGH_CONTACTS else None
 
 
-class Peak(msgspec.Struct, frozen=True, array_like=True):
+class Peak(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """An offset of more than ``minutes`` whole minutes was first known at ``at``, when a gateway got the report."""
 
     minutes: int
     at: datetime
 
 
-class Drift(msgspec.Struct, frozen=True, array_like=True):
+class Drift(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A clock that is off: ``behind`` the gateway's or ahead of it, with its rising peaks, smallest first."""
 
     behind: bool
     peaks: tuple[Peak, ...]
 
 
-class Notice(msgspec.Struct, frozen=True, array_like=True):
+class Notice(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Something that was wrong from ``start`` on, last seen at ``last``, over at ``end`` where that is known."""
 
     start: datetime
@@ -121,7 +121,7 @@ def noticed(known: Notice | None, at: datetime) -> Notice:
     return Notice(min(known.start, at), max(known.last, at))
 
 
-class ContactLog(msgspec.Struct, frozen=True, array_like=True):
+class ContactLog(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is wrong with a pump's reports and their times.
 
     ``alarm_at`` is when a gateway got a report that carries a critical alarm but whose time cannot be trusted.

@@ -30,7 +30,7 @@ SCREENED: Final = frozenset({DrugName.BACLOFEN, DrugName.MORPHINE, DrugName.HYDR
 """Drugs whose escalation is screened for (rule THR-03)."""
 
 
-class Change(msgspec.Struct, frozen=True, array_like=True):
+class Change(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A change of program: by its own record, or only seen as another checksum (``recorded`` false).
 
     ``told_at`` is the moment from which the reports told so.
@@ -43,7 +43,7 @@ class Change(msgspec.Struct, frozen=True, array_like=True):
     recorded: bool = False
 
 
-class Program(msgspec.Struct, frozen=True, array_like=True):
+class Program(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The running program's checksum and the latest changes, in the order in which they were told."""
 
     checksum: str | None = None
@@ -51,7 +51,7 @@ class Program(msgspec.Struct, frozen=True, array_like=True):
     changed_at: datetime | None = None
 
 
-class Basis(msgspec.Struct, frozen=True, array_like=True):
+class Basis(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the profile said of the first drug when the pump last reported, and when that last changed.
 
     ``bridges`` are boluses delivered around the last change of concentration.
@@ -66,14 +66,14 @@ class Basis(msgspec.Struct, frozen=True, array_like=True):
     bridges: tuple[datetime, ...] = ()
 
 
-class Dose(msgspec.Struct, frozen=True, array_like=True):
+class Dose(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A daily dose in micrograms, from the day on which it was first the mean of 24 hours."""
 
     at: datetime
     ug: float
 
 
-class DoseHistory(msgspec.Struct, frozen=True, array_like=True):
+class DoseHistory(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Daily doses of the screened drug where they changed, oldest first; judged last at ``judged_at``."""
 
     drug: str = ""
@@ -81,7 +81,7 @@ class DoseHistory(msgspec.Struct, frozen=True, array_like=True):
     doses: tuple[Dose, ...] = ()
 
 
-class Complaint(msgspec.Struct, frozen=True, array_like=True):
+class Complaint(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The symptom report told last."""
 
     at: datetime
@@ -89,7 +89,7 @@ class Complaint(msgspec.Struct, frozen=True, array_like=True):
     codes: tuple[str, ...]
 
 
-class DosingLog(msgspec.Struct, frozen=True, array_like=True):
+class DosingLog(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Programmed rates, programs, the prescription's basis, daily doses, boluses, and the newest complaint."""
 
     schedule: Schedule = Schedule()
@@ -122,7 +122,7 @@ def _flowing(log: DosingLog, state: PumpState, therapy: Therapy, at: datetime, f
     schedule, history, rate = log.schedule, log.history, None if stopped and not flow else flow
     if flow and not stopped:
         schedule = told(schedule, therapy, at, flow)
-    if history.judged_at is None or at.date() != history.judged_at.date():
+    if history.judged_at is None or at.toordinal() != history.judged_at.toordinal():
         history = _dosed(history, schedule, therapy, at)
     if schedule is log.schedule and history is log.history and rate == log.rate:
         return log

@@ -36,7 +36,7 @@ Point = tuple[datetime, float, float]
 """Event time, and the cumulative programmed and delivered volume in mL."""
 
 
-class Sums(msgspec.Struct, frozen=True, array_like=True):
+class Sums(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The two sums, and for how many values in a row each side has been quiet."""
 
     up: float = 0.0
@@ -55,7 +55,7 @@ class Sums(msgspec.Struct, frozen=True, array_like=True):
         )
 
 
-class Drift(msgspec.Struct, frozen=True, array_like=True):
+class Drift(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Delivered over programmed volume minus 1, by days of the site.
 
     ``opened`` is the first volume of the running day, which ends at ``ends_at``; a ``spoiled`` day does not count.
@@ -75,7 +75,7 @@ class Drift(msgspec.Struct, frozen=True, array_like=True):
     reviewed_at: datetime | None = None
 
 
-class RefillDrift(msgspec.Struct, frozen=True, array_like=True):
+class RefillDrift(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The same over refills: the refill at ``refilled_at`` found ``programmed_ml`` programmed since the boot."""
 
     refilled_at: datetime

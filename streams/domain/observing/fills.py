@@ -32,7 +32,7 @@ MAX_RESTARTS: Final = 4
 MAX_SHORTFALLS: Final = 6
 
 
-class Fill(msgspec.Struct, frozen=True, array_like=True):
+class Fill(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What was in the reservoir after a refill at ``at``, and the program's totals then; all in mL."""
 
     at: datetime
@@ -42,7 +42,7 @@ class Fill(msgspec.Struct, frozen=True, array_like=True):
     bolus_ml: float
 
 
-class Emptying(msgspec.Struct, frozen=True, array_like=True):
+class Emptying(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A refill whose outcome waits for the counter that comes with its report."""
 
     at: datetime
@@ -53,7 +53,7 @@ class Emptying(msgspec.Struct, frozen=True, array_like=True):
     told_at: datetime
 
 
-class Outcome(msgspec.Struct, frozen=True, array_like=True):
+class Outcome(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the refill at ``at`` showed of the filling before it: ``programmed_ml`` (Vp) and ``delivered_ml`` (Va)."""
 
     at: datetime
@@ -72,14 +72,14 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
         return self.delivered_ml - self.programmed_ml
 
 
-class Shortfall(msgspec.Struct, frozen=True, array_like=True):
+class Shortfall(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A level measured at ``at`` lay ``ml`` below what should be there, more than any before."""
 
     at: datetime
     ml: float
 
 
-class Check(msgspec.Struct, frozen=True, array_like=True):
+class Check(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The latest refill while it is checked: what was put in, what was missing since, and what confirms it."""
 
     at: datetime
@@ -89,7 +89,7 @@ class Check(msgspec.Struct, frozen=True, array_like=True):
     confirmed_at: datetime | None = None
 
 
-class Restart(msgspec.Struct, frozen=True, array_like=True):
+class Restart(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Drug flows again, or another way, from ``at`` on; ``not_since`` is LCD before an interruption.
 
     ``kind`` is ``refill``, ``valve_reset``, ``delivery``, ``concentration`` or ``replaced``.
@@ -101,7 +101,7 @@ class Restart(msgspec.Struct, frozen=True, array_like=True):
     not_since: datetime | None = None
 
 
-class FillLog(msgspec.Struct, frozen=True, array_like=True):
+class FillLog(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The last filling, what earlier ones showed (oldest first), and what began anew.
 
     ``told_at`` of each part is the moment at which it became known, in event time. ``drugs`` are the concentrations
@@ -153,7 +153,7 @@ def measured(log: FillLog, state: PumpState, therapy: Therapy, report: Report) -
             log = replace(log, check=check)
     if therapy.valid_from != log.profile_from and therapy.profile is not None:
         log = _other_profile(log, state, therapy, at)
-    return _resumed(log, state, at)
+    return _resumed(log, state, at) if state.resumed is not None else log
 
 
 def happened(log: FillLog, state: PumpState, therapy: Therapy, event: Event, at: datetime) -> FillLog:

@@ -44,7 +44,7 @@ ROUNDING_ML: Final = 1e-6
 """Volumes are told in microlitres at the finest; differences smaller than this are arithmetic."""
 
 
-class Volume(msgspec.Struct, frozen=True, array_like=True):
+class Volume(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Cumulative volumes since the boot, in mL, at an event time."""
 
     at: datetime
@@ -52,28 +52,28 @@ class Volume(msgspec.Struct, frozen=True, array_like=True):
     delivered_ml: float
 
 
-class LowRate(msgspec.Struct, frozen=True, array_like=True):
+class LowRate(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A run of reports with a programmed rate near the minimum: since when, and the newest (mL/day), at most five."""
 
     since: datetime
     newest: tuple[tuple[datetime, float], ...]
 
 
-class Change(msgspec.Struct, frozen=True, array_like=True):
+class Change(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A program change with the session that it says it belongs to."""
 
     at: datetime
     session_id: str
 
 
-class Scan(msgspec.Struct, frozen=True, array_like=True):
+class Scan(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A declared MRI."""
 
     start: datetime
     ended_at: datetime | None = None
 
 
-class FlowLog(msgspec.Struct, frozen=True, array_like=True):
+class FlowLog(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the delivery rules remember. All times are event times.
 
     ``volumes`` are the newest, oldest first, thinned out with age; they begin anew with a boot. ``running_since`` is
@@ -95,12 +95,15 @@ class FlowLog(msgspec.Struct, frozen=True, array_like=True):
 
 def measured(log: FlowLog, state: PumpState, therapy: Therapy, report: Report) -> FlowLog:
     """The log after a report's measurements."""
-    if report.flow_programmed_ml_per_day is not None:
-        log = _rated(log, state, report.flow_programmed_ml_per_day, report.event_time)
+    flow = report.flow_programmed_ml_per_day
+    if flow is not None and (flow <= LOWEST_RATES_ML_PER_DAY or log.low is not None or log.changes):
+        log = _rated(log, state, flow, report.event_time)
+    programmed, delivered = report.volume_programmed_ml, report.volume_delivered_ml
+    if programmed is None and not log.volumes:
+        return log
     running = _running(state, report)
     if not running and log.volumes:
         log = _interrupted(log)
-    programmed, delivered = report.volume_programmed_ml, report.volume_delivered_ml
     if programmed is None:
         return log
     if delivered is not None:

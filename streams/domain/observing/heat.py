@@ -33,7 +33,7 @@ FORGOTTEN_AFTER: Final = timedelta(minutes=45)
 LONGEST_GAP: Final = timedelta(hours=24)
 
 
-class Spell(msgspec.Struct, frozen=True, array_like=True):
+class Spell(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Readings of at most two minutes, in 0.01 °C: lowest, highest, and the highest inside strong interference."""
 
     first: datetime
@@ -43,7 +43,7 @@ class Spell(msgspec.Struct, frozen=True, array_like=True):
     in_field: int = 0
 
 
-class HeatLog(msgspec.Struct, frozen=True, array_like=True):
+class HeatLog(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What is usual in 0.01 °C (0: not known), what that comes from, and the readings while it is warm."""
 
     usual: int = 0
@@ -62,7 +62,7 @@ def measured(log: HeatLog, state: PumpState, therapy: Therapy, report: Report) -
     if place > log.blocks.newest:
         # A block's reading is compared with the week before it, so that it cannot hide itself.
         log = HeatLog(_usual(log.blocks, place), added(log.blocks, place, value, WEEK_BLOCKS), log.spells)
-    if not log.spells and not _warm(log, value):
+    if not log.spells and value < WARM_AT and not (log.usual and value >= log.usual + WARM_ABOVE):
         return log
     emi = report.emi
     in_field = value if emi is not None and emi.level in (EmiLevel.STRONG, EmiLevel.MRI) else 0

@@ -26,7 +26,7 @@ FALL_WITHIN: Final = timedelta(hours=24)
 """Samples further apart than this (inclusive) say nothing about a fall."""
 
 
-class Forecast(msgspec.Struct, frozen=True, array_like=True):
+class Forecast(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What predicted dates are computed from, as of the recomputation at ``at``.
 
     ``level_ml`` is the level at ``level_at``, ``flow_ml_per_day`` the schedule's mean (None: never said),
@@ -40,7 +40,7 @@ class Forecast(msgspec.Struct, frozen=True, array_like=True):
     bolus_ml_per_day: float
 
 
-class LevelStep(msgspec.Struct, frozen=True, array_like=True):
+class LevelStep(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A level that changed more than the program explains, between the samples at ``before_at`` and ``at``.
 
     ``change_ml`` is positive for a rise; ``programmed_ml`` is what the program asked for in between. ``sensed``: the
@@ -54,7 +54,7 @@ class LevelStep(msgspec.Struct, frozen=True, array_like=True):
     sensed: bool
 
 
-class LevelLog(msgspec.Struct, frozen=True, array_like=True):
+class LevelLog(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The two latest forecasts and the latest suspicious steps, oldest first."""
 
     forecasts: tuple[Forecast, ...] = ()
@@ -67,7 +67,8 @@ def measured(log: LevelLog, state: PumpState, therapy: Therapy, report: Report) 
     if estimated is None and sensed is None:
         return log
     before = state.volumes
-    if _suspect(before.estimated, estimated) or _suspect(before.measured, sensed):
+    suspect = estimated is not None and before.estimated is not None and _suspect(before.estimated.ml, estimated)
+    if suspect or (sensed is not None and before.measured is not None and _suspect(before.measured.ml, sensed)):
         after = volumes.measured(before, state, therapy, report)
         steps = (_step(before.estimated, after.estimated, False), _step(before.measured, after.measured, True))
         found = tuple(step for step in steps if step is not None and step.at == report.event_time)
@@ -99,14 +100,12 @@ def happened(log: LevelLog, state: PumpState, therapy: Therapy, event: Event, at
     return LevelLog() if event.type is EventType.PUMP_REPLACED else log
 
 
-def _suspect(before: Reading | None, now_ml: float | None) -> bool:
-    if before is None or now_ml is None:
-        return False
-    return now_ml - before.ml > SUSPECT_RISE_ML or before.ml - now_ml > SUSPECT_FALL_ML
+def _suspect(before_ml: float, now_ml: float) -> bool:
+    return now_ml - before_ml > SUSPECT_RISE_ML or before_ml - now_ml > SUSPECT_FALL_ML
 
 
 def _step(before: Reading | None, after: Reading | None, sensed: bool) -> LevelStep | None:
-    if before is None or after is None or not _suspect(before, after.ml):
+    if before is None or after is None or not _suspect(before.ml, after.ml):
         return None
     change_ml = after.ml - before.ml
     # The larger of both: a counter may leave boluses out, and a schedule is only known at its reports.

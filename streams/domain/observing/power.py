@@ -27,14 +27,14 @@ LEAST_BEFORE: Final = 20
 DEAD: Final = frozenset({Alarm.END_OF_SERVICE, Alarm.BATTERY_RESET})
 
 
-class Indicator(msgspec.Struct, frozen=True, array_like=True):
+class Indicator(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Something that the pump says of itself: since when, and when it took it back."""
 
     since: datetime
     over_at: datetime | None = None
 
 
-class Trend(msgspec.Struct, frozen=True, array_like=True):
+class Trend(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Slopes of the daily voltages at ``at``, in mV per day, and the voltage in mV by the recent slope's line."""
 
     at: datetime
@@ -43,7 +43,7 @@ class Trend(msgspec.Struct, frozen=True, array_like=True):
     level_mv: float
 
 
-class PowerLog(msgspec.Struct, frozen=True, array_like=True):
+class PowerLog(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Replacement indicator, end of service, and the first voltage of each UTC day in mV."""
 
     eri: Indicator | None = None
@@ -67,16 +67,19 @@ def measured(log: PowerLog, state: PumpState, therapy: Therapy, report: Report) 
     battery, at = report.battery, report.event_time
     if battery is None and report.alarms is None:
         return log
-    eri = _indicated(log.eri, _said_eri(state, report), at, state, therapy, again=False)
-    eos = _indicated(log.eos, battery.eos if battery is not None else None, at, state, therapy)
-    alarm = _indicated(log.alarm, _said_dead(report), at, state, therapy)
-    if eri is not log.eri or eos is not log.eos or alarm is not log.alarm:
-        log = replace(log, eri=eri, eos=eos, alarm=alarm)
+    eos = battery.eos if battery is not None else None
+    if report.alarms or eos or log.eri or log.eos or log.alarm or (battery is not None and battery.eri):
+        eri = _indicated(log.eri, _said_eri(state, report), at, state, therapy, again=False)
+        end = _indicated(log.eos, eos, at, state, therapy)
+        alarm = _indicated(log.alarm, _said_dead(report), at, state, therapy)
+        if eri is not log.eri or end is not log.eos or alarm is not log.alarm:
+            log = replace(log, eri=eri, eos=end, alarm=alarm)
     if battery is None or not battery.voltage_v:
         return log
-    voltages = added(log.voltages, at.toordinal(), round(battery.voltage_v * 1000), RECENT_DAYS + BEFORE_DAYS)
-    if voltages is log.voltages:
+    day, voltages = at.toordinal(), log.voltages
+    if voltages.values and day <= voltages.newest:
         return log
+    voltages = added(voltages, day, round(battery.voltage_v * 1000), RECENT_DAYS + BEFORE_DAYS)
     return replace(log, voltages=voltages, trend=_trend(voltages, at))
 
 

@@ -59,21 +59,21 @@ def explains_interference(mri: Mri | None, at: datetime, previous_at: datetime |
     return at <= hard_end(mri) or (previous_at is not None and previous_at < declared_end(mri))
 
 
-class Span(msgspec.Struct, frozen=True, array_like=True):
+class Span(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A time during which a pump's alarm sounded, as its reports tell it; ``end`` None while it does."""
 
     start: datetime
     end: datetime | None = None
 
 
-class Program(msgspec.Struct, frozen=True, array_like=True):
+class Program(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A running program's identity, and the first event time at which it was told."""
 
     checksum: str
     since: datetime
 
 
-class Rates(msgspec.Struct, frozen=True, array_like=True):
+class Rates(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The different rates that a schedule was seen to have, in mL/day.
 
     More than `KEPT_RATES` are not a schedule that could be recognised: ``varied`` then, and nothing is concluded.
@@ -84,7 +84,7 @@ class Rates(msgspec.Struct, frozen=True, array_like=True):
     varied: bool = False
 
 
-class Exposure(msgspec.Struct, frozen=True, array_like=True):
+class Exposure(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The latest strong field or MRI, and the program that ran before it.
 
     ``checked``: the pump has told its program since.
@@ -96,7 +96,7 @@ class Exposure(msgspec.Struct, frozen=True, array_like=True):
     checked: bool = False
 
 
-class Alteration(msgspec.Struct, frozen=True, array_like=True):
+class Alteration(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A program (its checksum) or schedule (its rate) that is another one after an exposure than before it."""
 
     at: datetime
@@ -105,21 +105,21 @@ class Alteration(msgspec.Struct, frozen=True, array_like=True):
     schedule: bool = False
 
 
-class Interference(msgspec.Struct, frozen=True, array_like=True):
+class Interference(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Strong or MRI-level interference that no declared MRI explains: told at ``at``, ``count`` times (M.16)."""
 
     at: datetime
     count: int
 
 
-class Quiet(msgspec.Struct, frozen=True, array_like=True):
+class Quiet(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """How many of the days after the last interference had a report that told of none; ``slot`` is the newest one."""
 
     days: int = 0
     slot: int = -1
 
 
-class ScanLog(msgspec.Struct, frozen=True, array_like=True):
+class ScanLog(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the MRI and interference rules remember; all times are event times.
 
     ``trapped_at``: start of the latest exposure that began while an alarm sounded. ``interrogated_at``: latest
@@ -159,7 +159,7 @@ def measured(log: ScanLog, state: PumpState, therapy: Therapy, report: Report) -
     at = report.event_time
     if report.emi is not None:
         log = _interfered(log, state, therapy, report)
-    if report.alarms is not None:
+    if report.alarms is not None and (report.alarms or log.sounding):
         log = _sounded(log, state, report.alarms, at)
     if report.flow_valve is not None and report.flow_valve.value != log.valve:
         log = replace(log, valve=report.flow_valve.value, valve_at=at)
@@ -338,7 +338,7 @@ def _checked(log: ScanLog, checksum: str, at: datetime) -> ScanLog:
 def _rated(log: ScanLog, rate: float, at: datetime) -> ScanLog:
     """Where no program tells its identity, a rate that its schedule never had before an exposure is another one."""
     rates, exposure = log.rates, log.exposure
-    if rates.varied:
+    if rates.varied or (exposure is None and rate in rates.values):
         return log
     known = any(abs(rate - value) <= SAME_RATE * max(rate, value) for value in rates.values)
     if exposure is not None and at >= exposure.start and not (known and exposure.checked):

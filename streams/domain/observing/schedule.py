@@ -18,14 +18,14 @@ KEPT_RATES: Final = 64
 """A schedule has at most 13 steps a day (clinical.md D-09)."""
 
 
-class Rate(msgspec.Struct, frozen=True, array_like=True):
+class Rate(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A programmed rate, from the first report that showed it until the next one."""
 
     at: datetime
     ml_per_day: float
 
 
-class Schedule(msgspec.Struct, frozen=True, array_like=True):
+class Schedule(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """The rates of the last day, oldest first, the one in force a day ago included.
 
     ``heard_at`` is when a rate was last told, kept to the hour; ``gap_ended_at`` is the end of the last time in which

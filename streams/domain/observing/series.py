@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import msgspec
 
 
-class Series(msgspec.Struct, frozen=True, array_like=True):
+class Series(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Whole numbers above 0 at consecutive places, oldest first; ``newest`` is the place of the last one."""
 
     newest: int = 0

@@ -25,7 +25,7 @@ MAX_RATES: Final = 16
 """A flex schedule has at most 13 rate steps a day (clinical.md D-09)."""
 
 
-class Reading(msgspec.Struct, frozen=True, array_like=True):
+class Reading(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A reservoir level in mL at event time ``at``, and the program's two totals in mL at that moment."""
 
     ml: float
@@ -34,7 +34,7 @@ class Reading(msgspec.Struct, frozen=True, array_like=True):
     planned_ml: float
 
 
-class VolumeLog(msgspec.Struct, frozen=True, array_like=True):
+class VolumeLog(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Totals in mL since the pump was first seen, and its latest levels.
 
     ``programmed_ml`` follows the counter as of ``counted_at``; a first counter counts from its boot's start.
@@ -76,19 +76,20 @@ def measured(log: VolumeLog, state: PumpState, therapy: Therapy, report: Report)
     planned_ml = scheduled_ml + log.bolus_ml
     estimated, sensed = report.reservoir_estimated_ml, report.reservoir_measured_ml
     rates, program_since = _rates(log, report)
+    # In the order of its fields: names would cost more than all the rest.
     return VolumeLog(
-        since=log.since or at,
-        at=at,
-        boot_id=report.boot_id,
-        counter_ml=counter_ml,
-        counted_at=counted_at,
-        programmed_ml=programmed_ml,
-        scheduled_ml=scheduled_ml,
-        bolus_ml=log.bolus_ml,
-        rates=rates,
-        program_since=program_since,
-        estimated=log.estimated if estimated is None else Reading(estimated, at, programmed_ml, planned_ml),
-        measured=log.measured if sensed is None else Reading(sensed, at, programmed_ml, planned_ml),
+        log.since or at,
+        at,
+        report.boot_id,
+        counter_ml,
+        counted_at,
+        programmed_ml,
+        scheduled_ml,
+        log.bolus_ml,
+        rates,
+        program_since,
+        log.estimated if estimated is None else Reading(estimated, at, programmed_ml, planned_ml),
+        log.measured if sensed is None else Reading(sensed, at, programmed_ml, planned_ml),
     )
 
 
@@ -125,6 +126,8 @@ def _counted(log: VolumeLog, report: Report, scheduled: float) -> tuple[float, f
 def _rates(log: VolumeLog, report: Report) -> tuple[tuple[Point, ...], datetime | None]:
     """The rates of about the last day; one that was not among them is another program, not the same schedule."""
     at, rate, rates, since = report.event_time, report.flow_programmed_ml_per_day, log.rates, log.program_since
+    if len(rates) == 1 and (rate is None or rate == rates[0].value):
+        return rates, since
     if rate is not None and (not rates or rates[-1].value != rate):
         if not any(point.value == rate for point in rates):
             since = at
