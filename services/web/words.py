@@ -27,6 +27,7 @@ REASONS: Final = {
     "deadline_passed": "a deadline passed",
     "condition_ended": "the condition ended",
     "heard_again": "the pump was heard again",
+    "service_outage": "the pump was heard again: the whole site had been silent, not this pump alone",
     "resolved_by_person": "a person resolved it",
     "confirmed_by_person": "a person has taken it",
     "mri_declared": "an MRI was declared",
