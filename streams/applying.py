@@ -13,11 +13,22 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
+from uuid import UUID
 
 import asyncpg
 
 from streams.dead_letters import DeadLetter, DeadLetterLimit, DeadLetterReason, DeadLetters, Limits
-from streams.deciding import Decided, by_pump, decide_conflicts, decide_pump, first_seen, identity, strays
+from streams.deciding import (
+    Decided,
+    by_pump,
+    decide_conflicts,
+    decide_pump,
+    explain_silences,
+    first_seen,
+    identity,
+    strays,
+)
+from streams.domain.outage import silences_ended
 from streams.domain.pipeline import Disposition
 from streams.domain.telemetry import Received
 from streams.metrics import Failure, Metrics
@@ -50,6 +61,9 @@ class ClinicalStore(Protocol):
 
     async def fingerprints(self, identities: Sequence[Identity]) -> Mapping[Identity, bytes]:
         """Fingerprints of stored readings."""
+
+    async def silences_of_an_outage(self, alert_ids: Sequence[UUID]) -> set[UUID]:
+        """Silences that an outage of their whole site explains."""
 
     async def due(self, partitions: Sequence[int], now: datetime, limit: int) -> list[str]:
         """Pumps whose deadline has passed."""
@@ -183,6 +197,7 @@ class Applier:
             letter = self._letter(run, poison.received, DeadLetterReason.UNDECIDABLE, poison.error)
             await self._divert(partition, letter)
         await self._find_conflicts(partition, decided, now)
+        await self.find_outages(decided)
         claim = Claim(self._topic, partition.number, run[0].record.offset, next_offset)
         started = time.perf_counter()
         await self._store.apply(claim, Work(decided.readings, decided.quarantined, decided.changes), now)
@@ -222,6 +237,12 @@ class Applier:
         if asked:
             known.update(await self._store.fingerprints(asked))
         decide_conflicts(decided, known, self._rules.book, now, partition.number)
+
+    async def find_outages(self, decided: Decided) -> None:
+        """Say of the silences that end why: most end one by one, those of a site's outage together (SYS-01)."""
+        ended = [alert_id for change in decided.changes for alert_id in silences_ended(change.events)]
+        if ended and (by_outage := await self._store.silences_of_an_outage(ended)):
+            explain_silences(decided, by_outage)
 
     async def _isolate(
         self, partition: Partition, opened: Opened, reports: Sequence[Received], error: Exception

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
+from uuid import UUID
 
 from msgspec.structs import replace
 
 from streams.domain.alert import AlertEvent
+from streams.domain.outage import explained, silences_ended
 from streams.domain.pipeline import Disposition, Hearing, Step, note_conflict, step, tick
 from streams.domain.rule import RuleBook
 from streams.domain.telemetry import Received, fingerprint
@@ -148,6 +151,16 @@ def decide_conflicts(
             events=(*change.events, *outcome.events),
         )
         decided.after[place] = replace(stored, world=outcome.world)
+
+
+def explain_silences(decided: Decided, by_outage: AbstractSet[UUID]) -> None:
+    """Name the outage as the cause of the silences that it explains, in what is written and what is remembered."""
+    for place, change in enumerate(decided.changes):
+        if by_outage.isdisjoint(silences_ended(change.events)):
+            continue
+        world, events = explained(change.world, change.events, by_outage)
+        decided.changes[place] = replace(change, world=world, events=events)
+        decided.after[place] = replace(decided.after[place], world=world)
 
 
 def decide_tick(

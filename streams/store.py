@@ -18,7 +18,7 @@ import asyncpg
 import msgspec
 import structlog
 
-from streams import alert_history, profile_histories, readings
+from streams import alert_history, profile_histories, readings, system_alerts
 from streams.alert_history import Fact
 from streams.domain.alert import AlertEvent, AlertEventKind
 from streams.domain.pipeline import ResolveRefused, new_world, resolve
@@ -232,6 +232,11 @@ class Store:
             return {}
         async with self.pool.acquire(timeout=CONNECT_SECONDS) as connection:
             return await readings.fingerprints(connection, identities)
+
+    async def silences_of_an_outage(self, alert_ids: Sequence[UUID]) -> set[UUID]:
+        """Those of these silences that an outage of their whole site explains, which is noted and not over."""
+        async with self.pool.acquire(timeout=CONNECT_SECONDS) as connection:
+            return await system_alerts.silences_of_an_outage(connection, alert_ids)
 
     async def due(self, partitions: Sequence[int], now: datetime, limit: int) -> list[str]:
         """Pumps of these partitions whose time to be looked at has come, the longest overdue first."""

@@ -28,6 +28,28 @@ _OPEN: Final = """
     WHERE a.pump_id IS NULL AND a.rule_id = ANY($1) AND a.resolved_at IS NULL AND NOT a.retracted
 """
 
+# A pump that had been silent for long when the site fell silent is not explained by that, nor is one that fell silent
+# otherwise. The storm counts silences of the last ten minutes, so those began it.
+_BY_OUTAGE: Final = """
+    SELECT DISTINCT a.alert_id
+    FROM alert a
+    JOIN alert storm ON storm.rule_id = 'SYS-01' AND storm.pump_id IS NULL AND storm.site IS NOT DISTINCT FROM a.site
+                        AND storm.resolved_at IS NULL AND NOT storm.retracted
+                        AND a.opened_at > storm.opened_at - interval '10 minutes'
+    JOIN alert_event e ON e.alert_id = storm.alert_id AND e.kind = 'opened' AND e.detail->>'subject' LIKE 'silence/%'
+    WHERE a.alert_id = ANY($1)
+"""
+
+
+async def silences_of_an_outage(connection: Connection, alert_ids: Sequence[UUID]) -> set[UUID]:
+    """Which of these silences are part of a site's silence that is noted as one incident and not over (SYS-01).
+
+    It is over 15 minutes after most of the site was heard again: a pump that stays silent after that is a case of its
+    own. Source: rules_catalogue.md SYS-01.
+    """
+    rows = await connection.fetch(_BY_OUTAGE, list(alert_ids), timeout=STATEMENT_SECONDS)
+    return {row["alert_id"] for row in rows}
+
 
 async def lock(connection: Connection) -> None:
     """Let one process at a time judge the system's rules; held until the transaction ends."""

@@ -184,6 +184,8 @@ class Ticks:
                 self._put_aside(pump_id, now, error)
         if not decided.changes:
             return
+        # A pump that was heard again but left a gap is silent no more when the gap is given up.
+        await self._applier.find_outages(decided)
         claim = Claim(self._worker.topic, partition.number, partition.next_offset, partition.next_offset)
         await self._store.apply(claim, Work((), (), decided.changes), now)
         remember(partition, decided)

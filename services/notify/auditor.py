@@ -24,10 +24,15 @@ MOST: Final = 1_000
 Pool: TypeAlias = "asyncpg.Pool[Any]"
 
 _UNCONFIRMED: Final = """
-    SELECT a.alert_id, a.number, a.raised_at, now() AS now, last.step, last.queued_at, coalesce(last.untried, false)
-           AS untried
+    SELECT a.alert_id, a.number, coalesce(taken.raised_at, a.raised_at) AS raised_at, now() AS now,
+           last.step, last.queued_at, coalesce(last.untried, false) AS untried
     FROM alert a
     LEFT JOIN alert parent ON parent.alert_id = a.parent_id AND parent.resolved_at IS NULL AND NOT parent.retracted
+    -- Until it is raised anew, an alert that took over a running ladder has that ladder's times.
+    LEFT JOIN alert_event opened ON opened.alert_id = a.alert_id AND opened.kind = 'opened'
+                                    AND opened.detail ? 'takes_over' AND a.raised_at = a.opened_at
+    LEFT JOIN alert taken ON taken.alert_id = (opened.detail->>'takes_over')::uuid
+                             AND taken.ladder = a.ladder AND taken.confirmed_at IS NULL
     LEFT JOIN LATERAL (
         SELECT step, queued_at,
                bool_or(state = 'queued' AND attempts = 0 AND next_try_at < now() - $1::interval) OVER () AS untried

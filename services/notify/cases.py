@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeAlias
 from uuid import UUID
@@ -14,8 +14,21 @@ import asyncpg
 
 from streams import people
 from streams.domain.alert import Priority
-from streams.domain.escalation import Case, Climb, Contact, Ladder, Sent, Silence
+from streams.domain.escalation import (
+    Case,
+    Cause,
+    Channel,
+    Climb,
+    Contact,
+    Decision,
+    Ladder,
+    Policy,
+    Sent,
+    Silence,
+    plan,
+)
 from streams.domain.profile import STRICTEST, PumpProfile, Therapy, profile_from, therapy_of
+from streams.domain.takeover import Page, Thread, go_on
 
 Connection: TypeAlias = "asyncpg.Connection[Any]"
 
@@ -25,7 +38,10 @@ HIGH_TRIES: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One alert, as `escalation.plan` wants it, at a moment of the database's clock: the same for every notifier."""
+    """One alert, as `escalation.plan` wants it, at a moment of the database's clock: the same for every notifier.
+
+    ``takes_over`` is the alert whose ``thread`` it has still to take over (catalogue M.9).
+    """
 
     alert_id: UUID
     now: datetime
@@ -33,18 +49,43 @@ class Look:
     climb: Climb | None
     sent: Sent
     roster: tuple[Contact, ...]
+    takes_over: UUID | None = None
+    thread: Thread | None = None
+
+    def decide(self, policy: Policy) -> Decision:
+        """Who is told now, and when to look again."""
+        if self.thread is not None:
+            return go_on(self.case, self.thread, self.roster, self.sent, policy, self.now)
+        return plan(self.case, self.climb, self.roster, self.sent, policy, self.now)
 
 
+# Who takes over a thread and who gives it are asked about together, whichever of them is the news: both facts are of
+# one transaction, so the one's opening and the other's end have the same time.
 _LOCK: Final = """
-    SELECT pg_advisory_xact_lock(hashtextextended('ladder ' || id, 0))
-    FROM (SELECT unnest($1::uuid[])::text AS id ORDER BY 1) AS wanted
+    WITH handover AS (
+        SELECT e.alert_id, e.detail->>'takes_over' AS taken_id
+        FROM alert_event e
+        WHERE e.kind = 'opened' AND e.detail ? 'takes_over'
+              AND (e.alert_id = ANY($1) OR e.alert_id IN (
+                  SELECT taker.alert_id FROM alert taken
+                  JOIN alert taker ON taker.opened_at = taken.resolved_at AND taker.pump_id = taken.pump_id
+                  WHERE taken.alert_id = ANY($1) AND taken.retracted))
+              AND NOT EXISTS (SELECT FROM ladder WHERE ladder.alert_id = e.alert_id)
+    ), wanted AS (
+        SELECT id, max(taken_id) AS taken_id
+        FROM (SELECT unnest($1::uuid[])::text AS id, NULL AS taken_id
+              UNION ALL SELECT alert_id::text, taken_id FROM handover
+              UNION ALL SELECT taken_id, NULL FROM handover) AS each
+        GROUP BY id ORDER BY id
+    )
+    SELECT id::uuid, taken_id::uuid, pg_advisory_xact_lock(hashtextextended('ladder ' || id, 0)) FROM wanted
 """
 
 _READ: Final = """
     SELECT a.alert_id, a.pump_id, a.site, a.ladder AS wanted, a.priority::text, a.active, a.latched, a.raised_at,
            a.resolved_at IS NULL AS open, a.retracted, a.confirmed_at, a.confirmed_by, a.physician_by, a.start_step,
            parent.priority::text AS parent_priority,
-           l.ladder, l.started_at, l.next_step, l.next_step_at, l.ended_at, l.ended_reason,
+           l.ladder, l.started_at, l.next_step, l.next_step_at, l.ended_at, l.ended_reason, l.took_over_at,
            step.last_at, step.failed, told.physician_at, p.profile, s.time_zone,
            a.rule_id = 'COM-01' AND EXISTS (
                SELECT FROM alert storm
@@ -56,17 +97,19 @@ _READ: Final = """
     LEFT JOIN ladder l ON l.alert_id = a.alert_id
     LEFT JOIN site s ON s.site = a.site
     LEFT JOIN LATERAL (
-        SELECT max(queued_at) AS last_at,
+        -- A message about a takeover is no step, unless there is none since the ladder started.
+        SELECT coalesce(max(queued_at) FILTER (WHERE reason <> 'taken_over'), max(queued_at)) AS last_at,
                -- A step that had nobody to page failed too, unless it is one that pages nobody.
                count(*) > 0 AND coalesce(
                    bool_and(state = 'failed' OR (a.priority = 'high' AND state = 'queued' AND attempts >= $2))
                        FILTER (WHERE channel <> 'worklist' AND state <> 'superseded'), a.ladder <> 'L') AS failed
         FROM notification
-        WHERE alert_id = a.alert_id AND queued_at >= l.started_at AND step = l.next_step - 1
+        WHERE alert_id IN (a.alert_id, l.thread_id) AND queued_at >= l.started_at AND step = l.next_step - 1
               AND reason NOT IN ('physician_by', 'correction')
     ) step ON true
     LEFT JOIN LATERAL (
-        SELECT max(queued_at) AS physician_at FROM notification WHERE alert_id = a.alert_id AND reason = 'physician_by'
+        SELECT max(queued_at) AS physician_at FROM notification
+        WHERE alert_id IN (a.alert_id, l.thread_id) AND reason = 'physician_by'
     ) told ON true
     LEFT JOIN LATERAL (
         SELECT profile FROM pump_profile WHERE pump_id = a.pump_id AND valid_from <= now()
@@ -76,17 +119,48 @@ _READ: Final = """
 """
 
 
+# Who was told, ever; and what the running climb had still to send.
+_PAGES: Final = """
+    SELECT DISTINCT ON (person, channel) step, person, channel, reason, told
+    FROM (
+        SELECT n.*, n.state IN ('sending', 'sent', 'delivered', 'seen', 'confirmed') AS told, l.started_at
+        FROM notification n LEFT JOIN ladder l USING (alert_id)
+        WHERE n.alert_id = $1 AND n.state <> 'failed' AND n.reason <> 'correction'
+    ) page
+    WHERE told OR queued_at >= started_at
+    ORDER BY person, channel, told DESC, queued_at DESC
+"""
+
+
 async def looks(connection: Connection, alert_ids: Sequence[UUID]) -> list[Look]:
     """The alerts of these ids, each held against other notifiers until the transaction ends.
 
+    An alert that takes over another one's thread, or hands its own over, comes with that other one.
+
     The alerts' own rows stay free: nobody who confirms or decides waits for a notifier.
     """
-    await connection.execute(_LOCK, list(alert_ids))
-    rows = await connection.fetch(_READ, list(alert_ids), HIGH_TRIES)
+    found = await connection.fetch(_LOCK, list(alert_ids))
+    ids, handovers = [row["id"] for row in found], {row["id"]: row["taken_id"] for row in found if row["taken_id"]}
+    rows = await connection.fetch(_READ, ids, HIGH_TRIES)
     rosters = {site: tuple(await people.roster(connection, site)) for site in {row["site"] for row in rows}}
-    return [
-        Look(row["alert_id"], row["now"], _case(row), _climb(row), _sent(row), rosters[row["site"]]) for row in rows
-    ]
+    by_id = {
+        row["alert_id"]: Look(row["alert_id"], row["now"], _case(row), _climb(row), _sent(row), rosters[row["site"]])
+        for row in rows
+    }
+    for alert_id, taken_id in handovers.items():
+        taker, taken = by_id.get(alert_id), by_id.get(taken_id)
+        # Another notifier may have taken the thread over while this one waited for the lock.
+        if taker is not None and taken is not None and taker.climb is None:
+            thread = Thread(taken.climb, taken.sent, taken.case.confirmed_at, await _pages(connection, taken_id))
+            by_id[alert_id] = replace(taker, takes_over=taken_id, thread=thread)
+    return list(by_id.values())
+
+
+async def _pages(connection: Connection, alert_id: UUID) -> tuple[Page, ...]:
+    rows = await connection.fetch(_PAGES, alert_id)
+    return tuple(
+        Page(row["step"], row["person"], Channel(row["channel"]), Cause(row["reason"]), row["told"]) for row in rows
+    )
 
 
 def _case(row: asyncpg.Record) -> Case:
@@ -135,6 +209,7 @@ def _climb(row: asyncpg.Record) -> Climb | None:
         row["next_step_at"],
         row["ended_at"],
         Silence(reason) if reason else None,
+        row["took_over_at"],
     )
 
 

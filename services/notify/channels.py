@@ -39,7 +39,9 @@ class DeliveryError(Exception):
 class Notice:
     """All that a message may say. There is no name, drug, diagnosis or pump in it, so none can get out.
 
-    ``correction``: the alert was taken back, and this person had been told of it.
+    ``thread_id`` is the alert with which the thread of messages began. ``correction``: the alert was taken back, and
+    this person had been told of it. ``continues`` is the number of the alert that was taken back and whose thread this
+    one goes on with; ``taken_over``: this message says so to somebody who had been told of that one.
     """
 
     notification_id: UUID
@@ -50,7 +52,10 @@ class Notice:
     raised_at: datetime
     step: int
     repeat: bool
+    thread_id: UUID
     correction: bool = False
+    continues: int | None = None
+    taken_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from services.notify.ledger import CORRECTION
 from services.notify.metrics import Metrics
 from services.notify.rounds import Wakes
 from services.notify.settings import Settings
+from streams.domain.escalation import Cause
 
 STATEMENT_SECONDS: Final = 5.0
 LONGEST_RETRY: Final = timedelta(minutes=5)
@@ -65,7 +66,8 @@ _CLAIM: Final = """
            coalesce(a.site, '') AS site, a.raised_at,
            CASE c.attempts WHEN 1 THEN extract(epoch FROM c.first_attempt_at - c.accepted_at)::float8 END AS latency,
            p.email, p.webhook_url, p.webhook_secret,
-           c.reason = 'correction' OR (
+           coalesce(l.thread_id, c.alert_id) AS thread_id, taken.number AS continues,
+           c.reason = 'correction' OR (c.reason = 'taken_over' AND NOT a.retracted) OR (
                a.resolved_at IS NULL AND NOT a.retracted
                AND (c.reason = 'physician_by' OR a.confirmed_at IS NULL)
                AND NOT (c.attempts > 1 AND EXISTS (
@@ -74,6 +76,8 @@ _CLAIM: Final = """
                          AND later.queued_at > c.queued_at AND later.reason <> 'correction'))) AS wanted
     FROM claimed c JOIN alert a USING (alert_id)
     LEFT JOIN person p ON p.person_id = c.person AND p.disabled_at IS NULL
+    LEFT JOIN ladder l ON l.alert_id = c.alert_id
+    LEFT JOIN alert taken ON taken.alert_id = l.thread_id
     ORDER BY a.priority DESC
 """
 
@@ -254,7 +258,10 @@ def _claimed(row: asyncpg.Record) -> Claimed:
         raised_at=raised_at,
         step=row["step"],
         repeat=row["repeat"],
+        thread_id=row["thread_id"],
         correction=row["reason"] == CORRECTION,
+        continues=row["continues"],
+        taken_over=row["reason"] == Cause.TAKEN_OVER,
     )
     address = Address(row["email"], row["webhook_url"], row["webhook_secret"])
     latency: float | None = row["latency"]

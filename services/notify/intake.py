@@ -1,7 +1,7 @@
 """Takes news of alerts out of the outbox and looks at the ladders whose time has come.
 
-Both end in the same question, asked of `escalation.plan`, and its answer is stored in one transaction with the fact
-that it was asked. So a notifier may die anywhere: the next one asks again.
+Both end in the same question, asked of `escalation.plan` or `takeover.go_on`, and its answer is stored in one
+transaction with the fact that it was asked. So a notifier may die anywhere: the next one asks again.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from services.notify.metrics import Metrics
 from services.notify.rounds import Wakes
 from services.notify.settings import Settings
 from streams.domain.alert import AlertEventKind
-from streams.domain.escalation import Decision, plan
+from streams.domain.escalation import Decision
 
 BATCH: Final = 100
 POSTPONE_SECONDS: Final = 10.0
@@ -136,11 +136,7 @@ class Intake:
         handled: Sequence[int] = (),
     ) -> list[Verdict]:
         verdicts = [
-            Verdict(
-                look,
-                plan(look.case, look.climb, look.roster, look.sent, self._policy, look.now),
-                accepted.get(look.alert_id),
-            )
+            Verdict(look, look.decide(self._policy), accepted.get(look.alert_id))
             for look in await looks(connection, alert_ids)
         ]
         await ledger.write(connection, verdicts, handled)

@@ -9,7 +9,7 @@ from typing import Final
 from uuid import UUID, uuid4
 
 from services.notify.cases import Connection, Look
-from streams.domain.escalation import Cause, Channel, Climb, Decision, Due, Silence
+from streams.domain.escalation import Cause, Channel, Decision, Due, Silence
 
 CORRECTION: Final = "correction"
 """Why somebody is told that an alert was taken back: they had been told of it (catalogue M.19)."""
@@ -23,16 +23,22 @@ class Verdict:
     decision: Decision
     accepted_at: datetime | None
 
+    @property
+    def takes_over(self) -> UUID | None:
+        """The alert whose notification thread goes on with this one, from this decision on."""
+        return self.look.takes_over if self.decision.takes_over else None
+
 
 # One statement: each one more is a wait between an alert and its page.
 _STORE: Final = """
     WITH handled AS (
         UPDATE outbox SET handled_at = now() WHERE outbox_id = ANY($1)
     ), climbed AS (
-        INSERT INTO ladder (alert_id, ladder, started_at, next_step, next_step_at, ended_at, ended_reason)
+        INSERT INTO ladder (alert_id, ladder, started_at, next_step, next_step_at, ended_at, ended_reason,
+                            took_over_at, thread_id)
         SELECT * FROM unnest($2::uuid[], $3::text[], $4::timestamptz[], $5::smallint[], $6::timestamptz[],
-                             $7::timestamptz[], $8::text[])
-        ON CONFLICT (alert_id) DO UPDATE SET
+                             $7::timestamptz[], $8::text[], $9::timestamptz[], $10::uuid[])
+        ON CONFLICT (alert_id) DO UPDATE SET  -- a thread is taken over once, and with the alert's first climb
             ladder = excluded.ladder, started_at = excluded.started_at, next_step = excluded.next_step,
             next_step_at = excluded.next_step_at, ended_at = excluded.ended_at, ended_reason = excluded.ended_reason
     )
@@ -42,8 +48,8 @@ _STORE: Final = """
            CASE channel WHEN 'worklist' THEN 'sent' ELSE 'queued' END,
            CASE channel WHEN 'worklist' THEN NULL ELSE now() END,
            CASE channel WHEN 'worklist' THEN now() END
-    FROM unnest($9::uuid[], $10::uuid[], $11::smallint[], $12::text[], $13::text[], $14::text[], $15::timestamptz[],
-                $16::timestamptz[])
+    FROM unnest($11::uuid[], $12::uuid[], $13::smallint[], $14::text[], $15::text[], $16::text[], $17::timestamptz[],
+                $18::timestamptz[])
          AS queued (id, alert_id, step, channel, person, reason, accepted_at, queued_at)
 """
 
@@ -59,38 +65,43 @@ _CONFIRMED: Final = """
           AND n.state IN ('sent', 'delivered', 'seen') AND n.queued_at <= a.confirmed_at
 """
 
-# Once for each time that somebody was told: an alert may be taken back, stand again, and be taken back again.
+# Once for each time that somebody was told: an alert may be taken back, stand again, and be taken back again. Who was
+# told before another alert took the thread over hears of both from that one; who was to hear so has been told.
 _CORRECT: Final = """
     INSERT INTO notification (notification_id, alert_id, step, channel, person, reason, state, next_try_at)
     SELECT gen_random_uuid(), alert_id, max(step), channel, person, 'correction', 'queued', now()
     FROM notification
     WHERE alert_id = ANY($1) AND channel <> 'worklist'
     GROUP BY alert_id, channel, person
-    HAVING max(queued_at) FILTER (WHERE reason <> 'correction' AND state IN
-                                  ('sending', 'sent', 'delivered', 'seen', 'confirmed'))
-           > coalesce(max(queued_at) FILTER (WHERE reason = 'correction'), '-infinity')
+    HAVING max(queued_at) FILTER (WHERE reason = 'taken_over' OR (
+               reason <> 'correction' AND state IN ('sending', 'sent', 'delivered', 'seen', 'confirmed')))
+           > greatest(max(queued_at) FILTER (WHERE reason = 'correction'),
+                      (SELECT max(took_over_at) FROM ladder WHERE thread_id = notification.alert_id), '-infinity')
 """
 
 
 async def write(connection: Connection, verdicts: Sequence[Verdict], handled: Sequence[int] = ()) -> None:
     """Store decisions, and that these outbox rows are handled, inside the caller's transaction."""
     await _end(connection, verdicts)
-    climbs = {v.look.alert_id: v.decision.climb for v in verdicts if v.decision.climb != v.look.climb}
+    climbs = {v.look.alert_id: v for v in verdicts if v.decision.climb != v.look.climb}
     pages = [(verdict, due) for verdict in verdicts for due in verdict.decision.due]
     if climbs or pages or handled:
         await connection.execute(_STORE, list(handled), *_climb_arrays(climbs), *_page_arrays(pages))
 
 
-def _climb_arrays(climbs: Mapping[UUID, Climb]) -> list[Sequence[object]]:
-    rows = climbs.values()
+def _climb_arrays(verdicts: Mapping[UUID, Verdict]) -> list[Sequence[object]]:
+    rows = [verdict.decision.climb for verdict in verdicts.values()]
+    taken = [verdict.takes_over for verdict in verdicts.values()]
     return [
-        list(climbs),
+        list(verdicts),
         [climb.ladder.value for climb in rows],
         [climb.started_at for climb in rows],
         [climb.next_step for climb in rows],
         [climb.next_step_at for climb in rows],
         [climb.ended_at for climb in rows],
         [climb.ended_reason.value if climb.ended_reason else None for climb in rows],
+        [climb.took_over_at if taken_id else None for climb, taken_id in zip(rows, taken, strict=True)],
+        taken,
     ]
 
 
@@ -120,10 +131,18 @@ async def _end(connection: Connection, verdicts: Sequence[Verdict]) -> None:
         if silence and silence is not Silence.STEPS_DONE:
             by_silence.setdefault(silence, []).append(verdict.look.alert_id)
     for silence, alert_ids in by_silence.items():
-        # A deadline that no confirmation moves outlives one.
-        held = silence in (Silence.CONFIRMED, Silence.CHILD_OF)
-        await connection.execute(_SUPERSEDE, alert_ids, [Cause.PHYSICIAN_BY.value] if held else [])
+        await connection.execute(_SUPERSEDE, alert_ids, _outliving(silence))
     if confirmed := [v.look.alert_id for v in verdicts if v.look.case.confirmed_at is not None]:
         await connection.execute(_CONFIRMED, confirmed)
-    if retracted := by_silence.get(Silence.RETRACTED):
+    taken = {verdict.takes_over for verdict in verdicts}
+    if retracted := [alert_id for alert_id in by_silence.get(Silence.RETRACTED, ()) if alert_id not in taken]:
         await connection.execute(_CORRECT, retracted)
+
+
+def _outliving(silence: Silence) -> list[str]:
+    """What is still sent: a deadline that no confirmation moves, and who goes on with an alert that was taken back."""
+    if silence is Silence.RETRACTED:
+        return []
+    if silence in (Silence.CONFIRMED, Silence.CHILD_OF):
+        return [Cause.PHYSICIAN_BY.value, Cause.TAKEN_OVER.value]
+    return [Cause.TAKEN_OVER.value]

@@ -73,6 +73,8 @@ class Mail:
         message["Subject"] = self._messages.subject(notice)
         message["Date"] = format_datetime(datetime.now(UTC))
         message["Message-ID"] = f"<{notice.notification_id}@pumpwatch>"
+        # No message has this id: all of a thread name it, so that a mail client shows them together whoever got which.
+        message["In-Reply-To"] = message["References"] = f"<thread-{notice.thread_id}@pumpwatch>"
         message["X-Pumpwatch-Notification-Id"] = str(notice.notification_id)
         message["Auto-Submitted"] = "auto-generated"
         if notice.priority == "high":

@@ -34,6 +34,8 @@ class Messages:
         """One line, safe on a lock screen."""
         marked = REPEAT if notice.repeat else ""
         taken_back = "Taken back: " if notice.correction else ""
+        if notice.taken_over:
+            taken_back = f"Taken back: alert {notice.continues}, goes on as "
         at = f" at {site}" if (site := one_line(notice.site)) else ""
         return f"[Pumpwatch] {taken_back}{notice.priority.upper()} alert {notice.number}{at}{marked}"
 
@@ -49,13 +51,16 @@ class Messages:
 
     def document(self, notice: Notice, now: datetime) -> dict[str, object]:
         """The payload of a webhook, in the form that Standard Webhooks recommends."""
+        kind = "correction" if notice.correction else "takeover" if notice.taken_over else "notification"
         return {
-            "type": f"pumpwatch.alert.{'correction' if notice.correction else 'notification'}",
+            "type": f"pumpwatch.alert.{kind}",
             "timestamp": now.astimezone(UTC).isoformat(),
             "data": {
                 "notification_id": str(notice.notification_id),
                 "alert_id": str(notice.alert_id),
                 "number": notice.number,
+                "thread_id": str(notice.thread_id),
+                "continues_number": notice.continues,
                 "priority": notice.priority,
                 "site": one_line(notice.site),
                 "raised_at": notice.raised_at.astimezone(UTC).isoformat(),

@@ -60,6 +60,7 @@ class Reason(StrEnum):
     DEADLINE_PASSED = "deadline_passed"
     CONDITION_ENDED = "condition_ended"
     HEARD_AGAIN = "heard_again"
+    SERVICE_OUTAGE = "service_outage"
     RESOLVED_BY_PERSON = "resolved_by_person"
     MRI_DECLARED = "mri_declared"
     LATE_LOG = "late_log"

@@ -48,6 +48,7 @@ class Cause(StrEnum):
     STEP_FAILED = "step_failed"
     UNCONFIRMED = "unconfirmed"
     PHYSICIAN_BY = "physician_by"
+    TAKEN_OVER = "taken_over"
 
 
 class Silence(StrEnum):
@@ -107,7 +108,10 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Climb:
-    """How far an alert has climbed. ``next_step_at`` is when to look again: None means when the alert changes."""
+    """How far an alert has climbed. ``next_step_at`` is when to look again: None means when the alert changes.
+
+    ``took_over_at``: when the alert took over another one's climb (`takeover`), which may have started before it.
+    """
 
     ladder: Ladder
     started_at: datetime
@@ -115,6 +119,11 @@ class Climb:
     next_step_at: datetime | None = None
     ended_at: datetime | None = None
     ended_reason: Silence | None = None
+    took_over_at: datetime | None = None
+
+    def answers(self, raised_at: datetime) -> bool:
+        """Whether it is a climb for this raising of the alert, not for an earlier one."""
+        return raised_at <= max(self.started_at, self.took_over_at or self.started_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +170,14 @@ class Policy:
 class Decision:
     """The climb to store, the notifications to queue with it, and whether the alert must be raised again.
 
-    ``silence`` is set when nobody is being told, and says why.
+    ``silence`` is set when nobody is being told, and says why. ``takes_over``: another alert's thread goes on.
     """
 
     climb: Climb
     due: tuple[Due, ...] = ()
     silence: Silence | None = None
     re_raise: bool = False
+    takes_over: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +328,7 @@ def _physician(case: Case, roster: Sequence[Contact], sent: Sent, now: datetime)
 
 def _continues(case: Case, climb: Climb) -> bool:
     """Whether the stored climb is still about the same raising of the alert."""
-    if case.raised_at > climb.started_at or case.ladder is not climb.ladder:
+    if not climb.answers(case.raised_at) or case.ladder is not climb.ladder:
         return False
     return climb.ended_at is None or climb.ended_reason is Silence.STEPS_DONE
 
@@ -329,7 +339,7 @@ def _start(case: Case, climb: Climb | None, policy: Policy, now: datetime) -> tu
     It counts from the raising, or from now when an alert that was silent for another reason (its parent closed, its
     condition came back) needs people again.
     """
-    news = climb is None or case.raised_at > climb.started_at
+    news = climb is None or not climb.answers(case.raised_at)
     started_at = case.raised_at if news else now
     first_at = _base(case, started_at, policy)
     begun = (Due(0, NOBODY, Channel.WORKLIST, Cause.STEP_DUE),) if first_at > started_at else ()
@@ -358,6 +368,12 @@ def _rungs(case: Case) -> tuple[tuple[_Rung, ...], bool]:
     if case.ladder is Ladder.MEDIUM:
         return (_MEDIUM_HIGH_RISK, True) if case.high_risk else (_MEDIUM, False)
     return _LOW, False
+
+
+def after_start(case: Case, step: int) -> timedelta:
+    """How long after a ladder's start a step is due, at its ordinary pace; past the last step, the last one's time."""
+    rungs, _ = _rungs(case)
+    return rungs[min(step, len(rungs) - 1)].after
 
 
 def _advance(

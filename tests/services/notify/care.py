@@ -109,6 +109,37 @@ class Care:
             await alert_history.write(connection, [fact], moment)
         self.records[record.alert_id] = record
 
+    async def take_over(self, stall_id: UUID, **changes: Any) -> UUID:
+        """An MRI is declared that takes the stall back and opens the trap: two facts of one report."""
+        self.revision += 1
+        moment = now()
+        gone = msgspec.structs.replace(
+            self.records[stall_id], active=False, latched=False, open=False, retracted=True, reason="mri_declared"
+        )
+        trap = alert_record(rule_id="MRI-04", latched=True, **changes)
+        told = AlertEvent(kind=AlertEventKind.RETRACTED, effective_at=moment, reason=str(gone.reason), alert=gone)
+        opened = AlertEvent(
+            kind=AlertEventKind.OPENED,
+            effective_at=moment,
+            reason=str(trap.reason),
+            alert=trap,
+            raises=True,
+            detail={"takes_over": str(stall_id)},
+        )
+        facts = [
+            Fact(event, self.pump_id, "north", moment, self.revision, place)
+            for place, event in enumerate((told, opened))
+        ]
+        async with self.pool.acquire() as connection, connection.transaction():
+            await alert_history.write(connection, facts, moment)
+        self.records |= {gone.alert_id: gone, trap.alert_id: trap}
+        return trap.alert_id
+
+    async def number(self, alert_id: UUID) -> int:
+        """By which people know an alert."""
+        found: int = await self.pool.fetchval("SELECT number FROM alert WHERE alert_id = $1", alert_id)
+        return found
+
     async def notifications(self, alert_id: UUID | None = None) -> list[asyncpg.Record]:
         """In the order in which they were queued."""
         return await self.pool.fetch(

@@ -25,6 +25,7 @@ def notice(**changes: Any) -> Notice:
         "raised_at": NOON,
         "step": 0,
         "repeat": False,
+        "thread_id": ALERT,
     }
     return Notice(**{**fields, **changes})
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -16,7 +17,7 @@ from services.notify.settings import Settings
 from services.standalone.child import free_port
 from streams.operations import listen
 from tests.services.notify.care import MailServer
-from tests.services.notify.notices import ID, mail_to, notice
+from tests.services.notify.notices import ALERT, ID, mail_to, notice
 
 ADA = mail_to("ada@care.example")
 
@@ -52,6 +53,18 @@ async def test_a_message_arrives_with_its_id_priority_and_link() -> None:
         "https://care.example/alerts/22222222-2222-4222-8222-222222222222",
     ):
         assert line in taken
+
+
+async def test_messages_of_a_thread_name_it_whatever_their_alert() -> None:
+    """A mail program shows them together; an alert that took over a thread goes on in it."""
+    other = UUID("33333333-3333-4333-8333-333333333333")
+    async with MailServer() as server, mail_over(server.port) as mail:
+        await mail.send(notice(), ADA)
+        await mail.send(notice(alert_id=other, continues=5, taken_over=True), ADA)
+
+    for taken in server.taken:
+        assert f"In-Reply-To: <thread-{ALERT}@pumpwatch>" in taken
+        assert f"References: <thread-{ALERT}@pumpwatch>" in taken
 
 
 async def test_a_connection_is_kept_and_a_lost_one_is_replaced_unnoticed() -> None:

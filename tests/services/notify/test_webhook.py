@@ -80,6 +80,7 @@ async def test_the_reference_library_accepts_what_is_sent() -> None:
     assert checked["data"]["possible_repeat"] is True
     assert set(checked["data"]) == {
         *("notification_id", "alert_id", "number", "priority", "site", "raised_at", "step", "possible_repeat", "link"),
+        *("thread_id", "continues_number"),
     }
 
 

@@ -17,7 +17,10 @@ from streams.domain.escalation import Policy
 from tests.services.notify.notices import NOON, notice
 
 MESSAGES = Messages("https://care.example/")
-ALLOWED = {"notification_id", "alert_id", "number", "priority", "site", "raised_at", "step", "repeat", "correction"}
+ALLOWED = {
+    *("notification_id", "alert_id", "number", "priority", "site", "raised_at", "step", "repeat"),
+    *("thread_id", "correction", "continues", "taken_over"),
+}
 
 
 def test_a_notice_has_no_place_for_a_patient() -> None:
@@ -46,6 +49,31 @@ def test_a_correction_asks_nobody_to_confirm() -> None:
     assert "was taken back" in body
     assert "confirm" not in body
     assert MESSAGES.document(taken_back, NOON)["type"] == "pumpwatch.alert.correction"
+
+
+def test_a_takeover_names_both_alerts_and_asks_for_a_confirmation() -> None:
+    """Who was told of the one hears that it was taken back and which one goes on; why is on the page."""
+    takes_over = notice(continues=5, taken_over=True)
+
+    body = MESSAGES.body(takes_over)
+    document = MESSAGES.document(takes_over, NOON)
+    assert MESSAGES.subject(takes_over) == "[Pumpwatch] Taken back: alert 5, goes on as HIGH alert 7 at north"
+    assert "Alert 5 was taken back. Alert 7 goes on in its place" in body
+    assert "Read and confirm it" in body
+    assert document["type"] == "pumpwatch.alert.takeover"
+    assert document["data"] == {
+        **MESSAGES.document(notice(), NOON)["data"],  # type: ignore[dict-item]
+        "continues_number": 5,
+    }
+
+
+def test_a_page_and_a_correction_of_an_alert_that_took_over_name_the_one_before() -> None:
+    """Somebody may know only that number."""
+    page, taken_back = notice(continues=5), notice(continues=5, correction=True)
+
+    assert MESSAGES.subject(page) == "[Pumpwatch] HIGH alert 7 at north"
+    assert "Alert 7 goes on in its place" in MESSAGES.body(page)
+    assert "the place of alert 5" in MESSAGES.body(taken_back)
 
 
 def test_an_alert_without_a_site_says_so() -> None:

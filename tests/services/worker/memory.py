@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from uuid import UUID
 
 import asyncpg
 
 from streams.dead_letters import DeadLetter
 from streams.deciding import identity
+from streams.domain.alert import AlertEvent
 from streams.domain.pipeline import new_world
 from streams.domain.telemetry import Received, fingerprint
 from streams.rehearsal import profiles_of
@@ -35,6 +37,9 @@ class MemoryStore:
     events: list[tuple[str, str]] = field(default_factory=list)
     before: list[BaseException | None] = field(default_factory=list)
     after: list[BaseException | None] = field(default_factory=list)
+    facts: list[AlertEvent] = field(default_factory=list)
+    outage: set[UUID] = field(default_factory=set)
+    """Silences that an outage of their site explains."""
     commits: int = 0
 
     async def next_offset(self, topic: str, partition: int) -> int | None:
@@ -57,6 +62,10 @@ class MemoryStore:
     async def fingerprints(self, identities: Sequence[Identity]) -> Mapping[Identity, bytes]:
         """See `Store.fingerprints`."""
         return {key: fingerprint(self.readings[key].report) for key in identities if key in self.readings}
+
+    async def silences_of_an_outage(self, alert_ids: Sequence[UUID]) -> set[UUID]:
+        """See `Store.silences_of_an_outage`."""
+        return self.outage.intersection(alert_ids)
 
     async def due(self, partitions: Sequence[int], now: datetime, limit: int) -> list[str]:
         """See `Store.due`."""
@@ -99,6 +108,7 @@ class MemoryStore:
             known = self.pumps.get(change.pump_id)
             profiles = known.profiles if known else KNOWN
             self.pumps[change.pump_id] = StoredWorld(change.revision + 1, change.world, profiles)
+            self.facts.extend(change.events)
             self.events.extend((event.kind.value, str(event.alert.alert_id)) for event in change.events)
 
 

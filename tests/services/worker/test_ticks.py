@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import asyncpg
+import pytest
 
 from streams.domain.pipeline import Hearing
 from streams.domain.rule import Finding, Rule, RuleBook, View
@@ -51,6 +52,28 @@ async def test_silence_is_told_once_also_across_a_restart() -> None:
     assert [kind for kind, _ in told] == ["opened"]
     assert bench.store.events == told
     assert bench.store.offsets[0] == 1
+
+
+@pytest.mark.parametrize("outage", [True, False])
+async def test_a_silence_of_an_outage_ends_with_that_cause_when_its_gap_is_given_up(outage: bool) -> None:
+    """The pump was heard again an hour ago, but not all that it had said before."""
+    bench = Bench()
+    await silent_pump(bench, hours=1)
+    await ticks(bench).once()
+    (silence,) = bench.store.facts
+    bench.store.outage = {silence.alert.alert_id} if outage else set()
+    await bench.worker.handle(record(1, received(9, at=bench.clock.now)))
+    bench.clock.now += timedelta(minutes=40)
+    await bench.worker.handle(record(2, received(10, at=bench.clock.now)))
+    still_open = len(bench.store.facts)
+
+    bench.clock.now += timedelta(minutes=22)
+    bench.partition.heard(bench.clock.now)
+    await ticks(bench).once()
+
+    ended = [fact for fact in bench.store.facts if fact.alert.rule_id == "COM-01" and not fact.alert.active]
+    assert still_open == 1
+    assert [fact.reason for fact in ended] == ["service_outage" if outage else "condition_ended"]
 
 
 async def test_silence_behind_a_lag_is_not_a_pumps_silence() -> None:
