@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -13,20 +12,12 @@ import pytest
 from services.notify.auditor import is_overdue
 from streams.domain.alert import AlertEventKind, Priority
 from streams.domain.escalation import Policy
-from tests.services.notify.care import HOUR, Care, care_of, now
+from tests.services.notify.care import HOUR, Care, now
 from tests.services.notify.desk import LATER, LOST, REFUSED, Desk, PlayedChannel
 from tests.stack import Database, eventually
 
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
-
-
-@pytest.fixture
-async def care(database: Database) -> AsyncIterator[Care]:
-    """The care team of this test."""
-    async with care_of(database.app) as care:
-        await care.team()
-        yield care
 
 
 # Intake -----------------------------------------------------------------------------------------------------------

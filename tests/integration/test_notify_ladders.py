@@ -11,20 +11,12 @@ import standardwebhooks
 
 from services.standalone.child import free_port
 from streams.domain.alert import AlertEventKind, Priority
-from tests.services.notify.care import CANARIES, QUICK, Care, Mails, MailServer, care_of, mailbox_of
+from tests.services.notify.care import CANARIES, QUICK, Care, Mails, MailServer, mailbox_of
 from tests.services.notify.notices import SECRET
 from tests.stack import Database, Stack, eventually
 
 DRILL = {**QUICK, "PUMPWATCH_NOTIFY_LADDER_PACE": "0.000125"}
 """An hour of a ladder in 0.45 seconds."""
-
-
-@pytest.fixture
-async def care(database: Database) -> AsyncIterator[Care]:
-    """The care team of this test."""
-    async with care_of(database.app) as care:
-        await care.team()
-        yield care
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
-import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord
 from pydantic import SecretStr
 
@@ -19,16 +18,8 @@ from services.notify.settings import Settings
 from services.standalone.child import free_port
 from streams import topics
 from streams.domain.alert import AlertEventKind, Priority
-from tests.services.notify.care import QUICK, Care, care_of, mailbox_of, now
+from tests.services.notify.care import QUICK, Care, mailbox_of, now
 from tests.stack import Database, Stack, eventually
-
-
-@pytest.fixture
-async def care(database: Database) -> AsyncIterator[Care]:
-    """The care team of this test."""
-    async with care_of(database.app) as care:
-        await care.team()
-        yield care
 
 
 @contextlib.asynccontextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from uuid import UUID
 
@@ -11,20 +10,12 @@ import asyncpg
 import pytest
 
 from streams.domain.alert import AlertEventKind, Priority
-from tests.services.notify.care import QUICK, Care, care_of, mailbox_of, now
+from tests.services.notify.care import QUICK, Care, mailbox_of, now
 from tests.services.notify.desk import LATER, Desk, PlayedChannel
-from tests.stack import Database, Stack
+from tests.stack import Stack
 
 MINUTE = timedelta(minutes=1)
 SECOND = timedelta(seconds=1)
-
-
-@pytest.fixture
-async def care(database: Database) -> AsyncIterator[Care]:
-    """The care team of this test."""
-    async with care_of(database.app) as care:
-        await care.team()
-        yield care
 
 
 async def climbed(care: Care, minutes: float) -> UUID:
