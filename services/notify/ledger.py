@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -83,17 +83,17 @@ _CORRECT: Final = """
 async def write(connection: Connection, verdicts: Sequence[Verdict], handled: Sequence[int] = ()) -> None:
     """Store decisions, and that these outbox rows are handled, inside the caller's transaction."""
     await _end(connection, verdicts)
-    climbs = {v.look.alert_id: v for v in verdicts if v.decision.climb != v.look.climb}
+    climbs = [verdict for verdict in verdicts if verdict.decision.climb != verdict.look.climb]
     pages = [(verdict, due) for verdict in verdicts for due in verdict.decision.due]
     if climbs or pages or handled:
         await connection.execute(_STORE, list(handled), *_climb_arrays(climbs), *_page_arrays(pages))
 
 
-def _climb_arrays(verdicts: Mapping[UUID, Verdict]) -> list[Sequence[object]]:
-    rows = [verdict.decision.climb for verdict in verdicts.values()]
-    taken = [verdict.takes_over for verdict in verdicts.values()]
+def _climb_arrays(verdicts: Sequence[Verdict]) -> list[Sequence[object]]:
+    rows = [verdict.decision.climb for verdict in verdicts]
+    taken = [verdict.takes_over for verdict in verdicts]
     return [
-        list(verdicts),
+        [verdict.look.alert_id for verdict in verdicts],
         [climb.ladder.value for climb in rows],
         [climb.started_at for climb in rows],
         [climb.next_step for climb in rows],

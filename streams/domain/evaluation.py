@@ -82,9 +82,7 @@ class Fold:
     ) -> None:
         """Fold one fact, after the deadlines before it."""
         if not found_late:
-            wake_at = self.folded.wake_at
-            if wake_at is not None and wake_at <= at:
-                self.until(at)
+            self.until(at)
         therapy = self.profiles.therapy(at)
         before = self.folded.state
         state = tell(before, therapy)

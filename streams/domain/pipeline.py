@@ -52,6 +52,7 @@ STALL_RULE: Final = "DLV-01"
 TRAP_RULE: Final = "MRI-04"
 LOOK_AGAIN: Final = timedelta(seconds=1)
 FRESH: Final = timedelta(hours=1)
+"""Delivery confirmed less than so long before the newest message leaves the planned deadline of silence in force."""
 NEARLY_NEXT: Final = 1.25
 """In expected intervals: when the next message may have come at the latest, in an ordinary case."""
 SETTLE: Final = timedelta(milliseconds=500)
@@ -455,9 +456,7 @@ def _published(
     bring the evidence without which a deadline would seem to have passed. A look `SETTLE` later tells what has.
     """
     view, log = _view(world, profiles, rules, now)
-    told = [*settled, *world.log, *log]
-    if view.tracks or world.silence:
-        told = _episodes(view, told, world.silence)
+    told = _episodes(view, [*settled, *world.log, *log], world.silence)
     ledger: tuple[AlertRecord, ...] = world.ledger
     events: tuple[AlertEvent, ...] = ()
     held_back = False

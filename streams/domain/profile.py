@@ -306,26 +306,31 @@ class ProfileHistory:
         since = self._bounds[index - 1] if index else None
         profile = self.at(since) if since is not None else None
         care = tuple(record for record in self.care if since is not None and record.in_force(since))
+        therapy = therapy_of(profile) if profile is not None else STRICTEST
         return replace(
-            therapy_of(profile) if profile is not None else STRICTEST,
+            therapy,
             care=care,
             known_care=self.care,
             since=since,
             zone=self.zone,
             key=f"{self.key}/{index}",
-            parameters=_memo(profile, care),
+            parameters=_memo(therapy, care),
         )
 
 
-def _memo(profile: PumpProfile | None, care: tuple[CareRecord, ...]) -> dict[str, Mapping[str, Any]]:
-    """Where rules' parameters are remembered; pumps for which they must be the same share it."""
+def _memo(therapy: Therapy, care: tuple[CareRecord, ...]) -> dict[str, Mapping[str, Any]]:
+    """Where rules' parameters are remembered; pumps without settings of their own share it with all that are alike.
+
+    Alike is what `streams.domain.rule.Variant.fits` cannot tell apart.
+    """
     if any(record.kind is CareKind.SETTING for record in care):
         return {}
-    key = (frozenset(drug.name for drug in profile.drugs), profile.family, bool(profile.risks)) if profile else None
-    return _SHARED.setdefault(key, {})
+    drugs = frozenset(drug.name for drug in therapy.profile.drugs) if therapy.profile is not None else frozenset()
+    return _SHARED.setdefault((drugs, therapy.family, therapy.withdrawal, therapy.high_risk), {})
 
 
-_SHARED: Final[dict[tuple[frozenset[DrugName], Family, bool] | None, dict[str, Mapping[str, Any]]]] = {}
+_Alike = tuple[frozenset[DrugName], Family, WithdrawalClass, bool]
+_SHARED: Final[dict[_Alike, dict[str, Mapping[str, Any]]]] = {}
 
 
 _DOCUMENT: Final = TypeAdapter(PumpProfile)

@@ -89,8 +89,8 @@ async def measure_looks(ground: Ground, *, quick: bool) -> Finding:
 def _settled_world(now: datetime) -> World:
     """A pump that reported every 15 minutes for 30 days, was refilled once, and is well."""
     [pump] = fleet.pump_ids("Q", 1)
-    start, profiles, rules = now - timedelta(days=30), _profiles(pump, now - timedelta(days=30)), load(RULES)
-    world = pipeline.new_world(pump)
+    start = now - timedelta(days=30)
+    profiles, rules, world = _profiles(pump, start), load(RULES), pipeline.new_world(pump)
     for received in _life(pump, start, now, stalls=False):
         world = pipeline.step(world, received, profiles, rules, received.received_at).world
     return world
@@ -174,10 +174,12 @@ def _lived(
         while world.next_wake_at is not None and world.next_wake_at <= until:
             now = world.next_wake_at
             ticked = pipeline.tick(world, profiles, rules, now, Hearing(start, now))
-            world, events = ticked.world, [*events, *ticked.events]
+            world = ticked.world
+            events.extend(ticked.events)
         if received is not None:
             stepped = pipeline.step(world, received, profiles, rules, until)
-            world, events = stepped.world, [*events, *stepped.events]
+            world = stepped.world
+            events.extend(stepped.events)
     return world, events
 
 

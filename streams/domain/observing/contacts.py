@@ -15,7 +15,7 @@ import msgspec
 from msgspec.structs import replace
 
 from streams.domain.profile import Therapy
-from streams.domain.telemetry import NORMAL_LEAD, Alarm, Event, Motor, Received, Report
+from streams.domain.telemetry import NORMAL_LEAD, Alarm, Motor, Received, Report
 
 if TYPE_CHECKING:
     from streams.domain.world import PumpState
@@ -143,11 +143,6 @@ def measured(log: ContactLog, state: PumpState, therapy: Therapy, report: Report
     if therapy.known:
         return log if log.unknown_since is None else replace(log, unknown_since=None)
     return log if log.unknown_since is not None else replace(log, unknown_since=report.event_time)
-
-
-def happened(log: ContactLog, state: PumpState, therapy: Therapy, event: Event, at: datetime) -> ContactLog:
-    """The log after an event that happened at ``at``."""
-    return log
 
 
 def timed(timing: Timing, received: Received) -> tuple[Timing, tuple[Received, ...]]:

@@ -95,9 +95,8 @@ class FlowLog(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 def measured(log: FlowLog, state: PumpState, therapy: Therapy, report: Report) -> FlowLog:
     """The log after a report's measurements."""
-    flow = report.flow_programmed_ml_per_day
-    if flow is not None and (flow <= LOWEST_RATES_ML_PER_DAY or log.low is not None or log.changes):
-        log = _rated(log, state, flow, report.event_time)
+    if report.flow_programmed_ml_per_day is not None:
+        log = _rated(log, state, report.flow_programmed_ml_per_day, report.event_time)
     programmed, delivered = report.volume_programmed_ml, report.volume_delivered_ml
     if programmed is None and not log.volumes:
         return log

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from streams.domain.observing.series import Series, added
 from streams.domain.profile import Therapy
-from streams.domain.telemetry import EmiLevel, Event, Report
+from streams.domain.telemetry import EmiLevel, Report
 
 if TYPE_CHECKING:
     from streams.domain.world import PumpState
@@ -62,16 +62,11 @@ def measured(log: HeatLog, state: PumpState, therapy: Therapy, report: Report) -
     if place > log.blocks.newest:
         # A block's reading is compared with the week before it, so that it cannot hide itself.
         log = HeatLog(_usual(log.blocks, place), added(log.blocks, place, value, WEEK_BLOCKS), log.spells)
-    if not log.spells and value < WARM_AT and not (log.usual and value >= log.usual + WARM_ABOVE):
+    if not log.spells and not _warm(log, value):
         return log
     emi = report.emi
     in_field = value if emi is not None and emi.level in (EmiLevel.STRONG, EmiLevel.MRI) else 0
     return replace(log, spells=_spells(log, at, value, in_field))
-
-
-def happened(log: HeatLog, state: PumpState, therapy: Therapy, event: Event, at: datetime) -> HeatLog:
-    """The log after an event that happened at ``at``."""
-    return log
 
 
 def _usual(blocks: Series, place: int) -> int:

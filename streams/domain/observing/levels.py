@@ -67,8 +67,7 @@ def measured(log: LevelLog, state: PumpState, therapy: Therapy, report: Report) 
     if estimated is None and sensed is None:
         return log
     before = state.volumes
-    suspect = estimated is not None and before.estimated is not None and _suspect(before.estimated.ml, estimated)
-    if suspect or (sensed is not None and before.measured is not None and _suspect(before.measured.ml, sensed)):
+    if _suspect(before.estimated, estimated) or _suspect(before.measured, sensed):
         after = volumes.measured(before, state, therapy, report)
         steps = (_step(before.estimated, after.estimated, False), _step(before.measured, after.measured, True))
         found = tuple(step for step in steps if step is not None and step.at == report.event_time)
@@ -100,12 +99,14 @@ def happened(log: LevelLog, state: PumpState, therapy: Therapy, event: Event, at
     return LevelLog() if event.type is EventType.PUMP_REPLACED else log
 
 
-def _suspect(before_ml: float, now_ml: float) -> bool:
-    return now_ml - before_ml > SUSPECT_RISE_ML or before_ml - now_ml > SUSPECT_FALL_ML
+def _suspect(before: Reading | None, now_ml: float | None) -> bool:
+    if before is None or now_ml is None:
+        return False
+    return now_ml - before.ml > SUSPECT_RISE_ML or before.ml - now_ml > SUSPECT_FALL_ML
 
 
 def _step(before: Reading | None, after: Reading | None, sensed: bool) -> LevelStep | None:
-    if before is None or after is None or not _suspect(before.ml, after.ml):
+    if before is None or after is None or not _suspect(before, after.ml):
         return None
     change_ml = after.ml - before.ml
     # The larger of both: a counter may leave boluses out, and a schedule is only known at its reports.

@@ -76,10 +76,9 @@ def measured(log: PowerLog, state: PumpState, therapy: Therapy, report: Report) 
             log = replace(log, eri=eri, eos=end, alarm=alarm)
     if battery is None or not battery.voltage_v:
         return log
-    day, voltages = at.toordinal(), log.voltages
-    if voltages.values and day <= voltages.newest:
+    voltages = added(log.voltages, at.toordinal(), round(battery.voltage_v * 1000), RECENT_DAYS + BEFORE_DAYS)
+    if voltages is log.voltages:
         return log
-    voltages = added(voltages, day, round(battery.voltage_v * 1000), RECENT_DAYS + BEFORE_DAYS)
     return replace(log, voltages=voltages, trend=_trend(voltages, at))
 
 
