@@ -26,7 +26,7 @@ from rich.text import Text
 
 from services import tracing
 from services.command import NO, UNUSABLE, dsn, fail
-from services.emulator.cohort.hazards import covered_by
+from services.emulator.cohort.assigning import covered_by
 from services.emulator.cohort.plan import load as load_cohort
 from streams import replay, rulebook
 from streams.domain.alert import Priority

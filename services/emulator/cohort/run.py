@@ -16,8 +16,10 @@ from typing import Final
 
 import msgspec
 
+from services.emulator.cohort.assigning import assign
 from services.emulator.cohort.delivery import deliver, outages_of
-from services.emulator.cohort.hazards import KINDS, Moment, assign
+from services.emulator.cohort.hazards import KINDS
+from services.emulator.cohort.hazards.kinds import Moment
 from services.emulator.cohort.judging import Judgement, Past, judge
 from services.emulator.cohort.life import Life, Lived
 from services.emulator.cohort.patients import Patient, patients

@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 from services.cli import app
 from services.emulator.cohort import run as running
+from services.emulator.cohort.assigning import assign
 from services.emulator.cohort.delivery import deliver, next_round, outages_of
-from services.emulator.cohort.hazards import KINDS, assign
+from services.emulator.cohort.hazards import FAMILIES, KINDS
 from services.emulator.cohort.judging import Judgement, Notice
 from services.emulator.cohort.patients import patients
 from services.emulator.cohort.plan import Acceptance, Cohort, CohortError, load, parse
@@ -111,6 +112,11 @@ def test_every_kind_of_hazard_names_what_it_covers_and_the_rules_that_must_see_i
 
     assert all(kind.covers and all(name.startswith("HZ-") for name in kind.covers) for kind in KINDS.values())
     assert every - rules == {"MRI-01"}
+
+
+def test_no_two_families_have_a_kind_of_the_same_name() -> None:
+    """One would hide the other."""
+    assert sum(len(family.KINDS) for family in FAMILIES) == len(KINDS)
 
 
 def test_hazards_of_one_pump_never_overlap_and_strike_as_often_as_the_file_says() -> None:
