@@ -29,9 +29,9 @@ def create_app(settings: Settings, worker: Worker) -> faust.App:
 
     Args:
         settings: Broker, worker name and session timeout are taken from here.
-        worker: Takes the records; also decides where each partition goes on. It runs its partitions beside each other,
-            so that PostgreSQL works for one while another is decided; Faust's ``isolated_partitions`` would restart
-            actors at each rebalance, and cannot put small records together.
+        worker: Takes the records; also decides where each partition goes on. It has several transactions under
+            way, so that PostgreSQL works for one while another is decided, and puts small records of all partitions
+            together; Faust's ``isolated_partitions`` would restart actors at each rebalance, and can do neither.
     """
     app = _App(
         settings.topic_prefix + NAME,

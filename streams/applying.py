@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Protocol
@@ -71,8 +71,12 @@ class ClinicalStore(Protocol):
     async def pumps_after(self, partition: int, pump_id: str, limit: int) -> list[str]:
         """The partition's next pumps in the order of their ids."""
 
-    async def apply(self, claim: Claim | None, work: Work, now: datetime) -> None:
+    async def apply(self, claims: Sequence[Claim], work: Work, now: datetime) -> None:
         """Write everything in one transaction, or nothing."""
+
+
+class Apart(Exception):
+    """Something in these records concerns one partition alone: nothing was written, settle each partition by itself."""
 
 
 class TooManyDeadLetters(Exception):
@@ -85,6 +89,16 @@ class Opened:
 
     record: Record
     reports: tuple[Received, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One partition's part of a transaction: reports from ``run``, after which its offset is ``next_offset``."""
+
+    partition: Partition
+    run: Sequence[Opened]
+    reports: Sequence[Received]
+    next_offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,24 +172,57 @@ class Applier:
             run.append(opened)
         return await self._apply_run(partition, run)
 
+    async def apply_together(self, taken: Sequence[tuple[Partition, Sequence[Record]]]) -> None:
+        """Make all of these records take effect in one transaction, and move their partitions' offsets past them.
+
+        Args:
+            taken: Each partition once, with consecutive records the first of which comes next; the caller holds the
+                locks, and knows that they are not too many for one transaction.
+
+        Raises:
+            Apart: A record or a report cannot be used; nothing was written.
+            Exception: As `apply` raises them, and as PostgreSQL's refusals of a value.
+        """
+        shares = [self._share(partition, self._opened(partition, records)) for partition, records in taken]
+        await self._write(shares)
+        self._note(shares)
+
+    def _opened(self, partition: Partition, records: Sequence[Record]) -> list[Opened]:
+        run = []
+        for record in records:
+            opened = self._open(partition, record)
+            if isinstance(opened, Unusable):
+                raise Apart
+            run.append(opened)
+        return run
+
     async def _apply_run(self, partition: Partition, run: Sequence[Opened]) -> int:
-        next_offset = run[-1].record.offset + 1
-        reports = [received for opened in run for received in opened.reports]
+        share = self._share(partition, run)
         try:
-            await self._write(partition, run, reports, next_offset)
+            await self._write((share,))
         except REFUSALS as error:
             partition.cache.clear()
             self._metrics.failures.labels(Failure.REFUSED).inc()
             if len(run) > 1:
                 # Record by record, so that only the one with the offender is written in parts.
                 return await self._apply_run(partition, run[:1])
-            await self._isolate(partition, run[0], _grouped(reports), error)
+            await self._isolate(partition, run[0], _grouped(share.reports), error)
             await self._move(partition, run[0].record)
-        self._kept.pop(partition.number, None)
-        for opened in run:
-            self._metrics.batch_reports.observe(len(opened.reports))
-        self._note_times(partition, reports)
-        return next_offset
+        self._note((share,))
+        return share.next_offset
+
+    @staticmethod
+    def _share(partition: Partition, run: Sequence[Opened]) -> Share:
+        reports = [received for opened in run for received in opened.reports]
+        return Share(partition, run, reports, run[-1].record.offset + 1)
+
+    def _note(self, shares: Sequence[Share]) -> None:
+        """What was committed counts: in the metrics, and as heard."""
+        for share in shares:
+            self._kept.pop(share.partition.number, None)
+            for opened in share.run:
+                self._metrics.batch_reports.observe(len(opened.reports))
+            self._note_times(share.partition, share.reports)
 
     def _open(self, partition: Partition, record: Record) -> Opened | Unusable:
         try:
@@ -187,32 +234,35 @@ class Applier:
             return Unusable(record, DeadLetterReason.WRONG_PARTITION, "StrayPump")
         return Opened(record, reports)
 
-    async def _write(
-        self, partition: Partition, run: Sequence[Opened], reports: Sequence[Received], next_offset: int
-    ) -> None:
-        """One transaction for these reports; the offset goes to ``next_offset``, which may be where it is."""
+    async def _write(self, shares: Sequence[Share]) -> None:
+        """One transaction for these shares; each offset goes to ``next_offset``, which may be where it is."""
         now = self._clock()
-        decided = await self._decide(partition, reports, now)
-        for poison in decided.poisoned:
-            letter = self._letter(run, poison.received, DeadLetterReason.UNDECIDABLE, poison.error)
-            await self._divert(partition, letter)
-        await self._find_conflicts(partition, decided, now)
+        decided = await self._decide(shares, now)
+        await self._divert_poisoned(shares, decided)
+        await self._find_conflicts(decided, now)
         await self.find_outages(decided)
-        claim = Claim(self._topic, partition.number, run[0].record.offset, next_offset)
+        claims = [
+            Claim(self._topic, share.partition.number, share.run[0].record.offset, share.next_offset)
+            for share in shares
+        ]
         started = time.perf_counter()
-        await self._store.apply(claim, Work(decided.readings, decided.quarantined, decided.changes), now)
+        await self._store.apply(claims, Work(decided.readings, decided.quarantined, decided.changes), now)
         self._metrics.transaction_seconds.observe(time.perf_counter() - started)
-        remember(partition, decided)
-        await self._count_usable(partition, len(reports) - len(decided.poisoned))
+        remember({share.partition.number: share.partition for share in shares}, decided)
+        for share in shares:
+            await self._count_usable(share.partition, len(share.reports) - len(decided.poisoned))
         self._count(decided)
 
-    async def _decide(self, partition: Partition, reports: Sequence[Received], now: datetime) -> Decided:
-        groups, rules = by_pump(reports), self._rules.book
-        worlds = await self.worlds(partition, list(groups))
+    async def _decide(self, shares: Sequence[Share], now: datetime) -> Decided:
+        # Sorted over all shares: every writer then locks rows in the same order.
+        groups, rules = by_pump(received for share in shares for received in share.reports), self._rules.book
+        pumps = [(share.partition, {received.report.pump_id for received in share.reports}) for share in shares]
+        numbers = {pump_id: partition.number for partition, pump_ids in pumps for pump_id in pump_ids}
+        worlds = await self.worlds(pumps)
         decided = Decided()
         started = pause_at = time.perf_counter()
         for pump_id, group in groups.items():
-            decide_pump(decided, worlds[pump_id], group, rules, now, partition.number)
+            decide_pump(decided, worlds[pump_id], group, rules, now, numbers[pump_id])
             if time.perf_counter() - pause_at > SLICE_SECONDS:
                 # Metrics and health answer between two pumps of a batch that takes long.
                 await asyncio.sleep(0)
@@ -220,23 +270,37 @@ class Applier:
         self._metrics.step_seconds.observe(time.perf_counter() - started)
         return decided
 
-    async def worlds(self, partition: Partition, pump_ids: Sequence[str]) -> dict[str, StoredWorld]:
-        """The pumps' worlds, from memory where they are known; the caller holds the partition's lock."""
-        found, missing = partition.cache.get(pump_ids)
+    async def _divert_poisoned(self, shares: Sequence[Share], decided: Decided) -> None:
+        if decided.poisoned and len(shares) > 1:
+            # Dead letters are counted by partition, and one that has too many must not hold up the others.
+            raise Apart
+        for poison in decided.poisoned:
+            [share] = shares
+            letter = self._letter(share.run, poison.received, DeadLetterReason.UNDECIDABLE, poison.error)
+            await self._divert(share.partition, letter)
+
+    async def worlds(self, pumps: Iterable[tuple[Partition, Collection[str]]]) -> dict[str, StoredWorld]:
+        """The worlds of partitions' pumps, from memory where they are known; the caller holds the partitions' locks."""
+        found: dict[str, StoredWorld] = {}
+        missing: list[str] = []
+        for partition, pump_ids in pumps:
+            known, unknown = partition.cache.get(pump_ids)
+            found.update(known)
+            missing.extend(unknown)
         self._metrics.cache_hits.inc(len(found))
         if missing:
             self._metrics.cache_misses.inc(len(missing))
             found.update(await self._store.worlds(missing))
         return found
 
-    async def _find_conflicts(self, partition: Partition, decided: Decided, now: datetime) -> None:
+    async def _find_conflicts(self, decided: Decided, now: datetime) -> None:
         if not decided.repeated:
             return
         known: dict[Identity, bytes] = first_seen(decided)
         asked = [key for received in decided.repeated if (key := identity(received)) not in known]
         if asked:
             known.update(await self._store.fingerprints(asked))
-        decide_conflicts(decided, known, self._rules.book, now, partition.number)
+        decide_conflicts(decided, known, self._rules.book, now, self._settings.partitions)
 
     async def find_outages(self, decided: Decided) -> None:
         """Say of the silences that end why: most end one by one, those of a site's outage together (SYS-01)."""
@@ -254,14 +318,14 @@ class Applier:
         middle = len(reports) // 2
         for half in (reports[:middle], reports[middle:]):
             try:
-                await self._write(partition, (opened,), half, opened.record.offset)
+                await self._write((Share(partition, (opened,), half, opened.record.offset),))
             except REFUSALS as refusal:
                 partition.cache.clear()
                 await self._isolate(partition, opened, half, refusal)
 
     async def _move(self, partition: Partition, record: Record) -> None:
         claim = Claim(self._topic, partition.number, record.offset, record.offset + 1)
-        await self._store.apply(claim, NOTHING, self._clock())
+        await self._store.apply((claim,), NOTHING, self._clock())
 
     def _letter(
         self, run: Sequence[Opened], received: Received, reason: DeadLetterReason, error: Exception
@@ -334,10 +398,10 @@ class Applier:
         partition.heard(max(received.received_at for received in reports))
 
 
-def remember(partition: Partition, decided: Decided) -> None:
-    """Put what was committed into the partition's memory."""
+def remember(partitions: Mapping[int, Partition], decided: Decided) -> None:
+    """Put what was committed into the memory of the pumps' partitions, by their numbers."""
     for change, after in zip(decided.changes, decided.after, strict=True):
-        partition.cache.put(change.pump_id, after)
+        partitions[change.kafka_partition].cache.put(change.pump_id, after)
 
 
 def _grouped(reports: Sequence[Received]) -> list[Received]:

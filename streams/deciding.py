@@ -121,7 +121,7 @@ def _held(world: World, received: Received) -> dict[Identity, bytes]:
 
 
 def decide_conflicts(
-    decided: Decided, known: Mapping[Identity, bytes], rules: RuleBook, now: datetime, partition: int
+    decided: Decided, known: Mapping[Identity, bytes], rules: RuleBook, now: datetime, partitions: int
 ) -> None:
     """Set aside the repeats that say something else than what was applied, and let their pumps' alerts know.
 
@@ -130,7 +130,7 @@ def decide_conflicts(
         known: What is stored or was applied under the repeats' identities.
         rules: The rules in force.
         now: Service time, aware UTC.
-        partition: Of the batch.
+        partitions: How many the topic has.
     """
     found = conflicts(decided.repeated, known)
     decided.quarantined.extend(found)
@@ -140,7 +140,8 @@ def decide_conflicts(
         stored = decided.unchanged[pump_id] if place is None else decided.after[place]
         outcome = note_conflict(stored.world, one.received, stored.profiles, rules, now)
         if place is None:
-            decided.changes.append(_change(stored, outcome.world, outcome.events, one.received.received_at, partition))
+            number, caused_at = partition_of(pump_id, partitions), one.received.received_at
+            decided.changes.append(_change(stored, outcome.world, outcome.events, caused_at, number))
             decided.after.append(StoredWorld(stored.revision + 1, outcome.world, stored.profiles))
             continue
         change = decided.changes[place]

@@ -15,9 +15,6 @@ from streams.store import StoredWorld
 INBOX_BYTES: Final = 512 * 1024
 INBOX_RECORDS: Final = 256
 """Beyond either, the partition is not fetched; what was fetched before (at most 1 MiB) still comes."""
-RUN_BYTES: Final = 192 * 1024
-RUN_RECORDS: Final = 128
-"""At most so much is taken for one transaction, about 1,000 reports; a single record may be larger."""
 
 
 class Stop(StrEnum):
@@ -100,23 +97,18 @@ class Record:
 
 
 class Inbox:
-    """Records that came from the broker and wait for their turn.
+    """Records that came from the broker and wait for their turn; see `streams.turns.Turns`."""
 
-    Small records that pile up are taken together and share a transaction: a record costs far more than a report.
-    """
-
-    __slots__ = ("_bytes", "_news", "_records")
+    __slots__ = ("_bytes", "_records")
 
     def __init__(self) -> None:
         self._records: deque[Record] = deque()
         self._bytes = 0
-        self._news = asyncio.Event()
 
     def put(self, record: Record) -> None:
         """Add a record; whoever fetches looks at `full` afterwards."""
         self._records.append(record)
         self._bytes += len(record.value)
-        self._news.set()
 
     @property
     def full(self) -> bool:
@@ -128,25 +120,26 @@ class Inbox:
         """Whether fetching should go on."""
         return self._bytes <= INBOX_BYTES // 2 and len(self._records) <= INBOX_RECORDS // 2
 
-    async def take(self) -> list[Record]:
-        """Wait for records; those that make one good transaction, at least one."""
-        while not self._records:
-            self._news.clear()
-            await self._news.wait()
-        taken: list[Record] = []
-        self.fill(taken)
-        return taken
+    def __bool__(self) -> bool:
+        """Whether a record waits."""
+        return bool(self._records)
 
-    def fill(self, taken: list[Record]) -> None:
-        """Add what has come meanwhile and still goes into the same transaction; to an empty one at least one record."""
-        size = sum(len(record.value) for record in taken)
-        while self._records and len(taken) < RUN_RECORDS:
+    @property
+    def size(self) -> int:
+        """Bytes that wait."""
+        return self._bytes
+
+    def take(self, records: int, size: int) -> list[Record]:
+        """The next of them, as many as fit ``records`` and ``size`` bytes; one that alone is larger than that, too."""
+        taken: list[Record] = []
+        while self._records and len(taken) < records:
             coming = len(self._records[0].value)
-            if taken and size + coming > RUN_BYTES:
-                return
+            if taken and coming > size:
+                break
             taken.append(self._records.popleft())
-            size += coming
+            size -= coming
             self._bytes -= coming
+        return taken
 
     def clear(self) -> None:
         """Forget what waits; it is read again by whoever owns the partition."""
@@ -185,10 +178,11 @@ class Partition:
         self.inbox = Inbox()
         self.fences = 0
         """How often the fence did not hold since the partition was assigned."""
-        self.runner: asyncio.Task[None] | None = None
         self.assigned = False
         self.stopped: Stop | None = None
         self.next_offset = 0
+        self.tried_until = 0
+        """Records up to this offset were tried, and whether they were committed is not known; 0: nothing is unknown."""
         self.unsure = True
         """The stored offset or a pump's row may differ from what is known here: read before the next write."""
         self.backlogged = False
@@ -209,7 +203,7 @@ class Partition:
         self.cache.clear()
         self.inbox.clear()
         self.assigned, self.stopped = True, stopped
-        self.next_offset, self.unsure = next_offset, False
+        self.next_offset, self.tried_until, self.unsure = next_offset, 0, False
         self.progress_at, self.seek_at, self.fences = at, None, 0
         self.sweep = Sweep()
 

@@ -83,10 +83,11 @@ _STALE: Final = "PW002"
 
 
 class Fenced(Exception):
-    """The stored offset is not the expected one: another worker has the partition. Nothing was written."""
+    """A stored offset is not the expected one: another worker has the partition. Nothing was written."""
 
-    def __init__(self, claim: Claim) -> None:
-        super().__init__(f"partition {claim.partition} is no longer at offset {claim.expected}")
+    def __init__(self, claims: Sequence[Claim]) -> None:
+        expected = ", ".join(f"partition {claim.partition} at offset {claim.expected}" for claim in claims)
+        super().__init__(f"not as expected any more: {expected}")
 
 
 class StaleWorlds(Exception):
@@ -265,25 +266,25 @@ class Store:
 
     # Writing ----------------------------------------------------------------------------------------------------------
 
-    async def apply(self, claim: Claim | None, work: Work, now: datetime) -> None:
+    async def apply(self, claims: Sequence[Claim], work: Work, now: datetime) -> None:
         """Write everything in one transaction, or nothing.
 
         Args:
-            claim: The partition's offset and where it goes, which may be where it is; None only where no partition is
-                behind the work.
-            work: What to write; an empty one only moves the offset.
+            claims: The partitions' offsets and where they go, which may be where they are; each partition of one topic
+                once. Empty only where no partition is behind the work.
+            work: What to write; an empty one only moves the offsets.
             now: Service time, aware UTC.
 
         Raises:
-            Fenced: The stored offset is not the claim's.
+            Fenced: A stored offset is not its claim's.
             StaleWorlds: A pump's revision is not the change's.
         """
         async with self.pool.acquire(timeout=CONNECT_SECONDS) as connection:
             try:
-                await _apply(connection, claim, work, now, may_copy=True)
+                await _apply(connection, claims, work, now, may_copy=True)
             except asyncpg.UniqueViolationError:
                 # A reading is there already, and COPY has no ON CONFLICT. Rare: pumps know what they have said.
-                await _apply(connection, claim, work, now, may_copy=False)
+                await _apply(connection, claims, work, now, may_copy=False)
 
     # People -----------------------------------------------------------------------------------------------------------
 
@@ -338,7 +339,7 @@ class Store:
                 events=outcome.events,
                 received_at=None,
             )
-            await _write(connection, None, (), [change])
+            await _write(connection, (), (), [change])
             await alert_history.write(connection, _facts([change], person_id, reason), now)
             return None
 
@@ -409,10 +410,10 @@ def _stored_world(pump_id: str, row: Mapping[str, Any] | None, profiles: Profile
 
 
 def _statement(*, fenced: bool, with_readings: bool) -> str:
-    """The one statement that writes offset, pump states and, where they are few, readings.
+    """The one statement that writes offsets, pump states and, where they are few, readings.
 
-    Its parameters: topic, partition, expected and next offset; an array per column of ``pump_state``; the readings as
-    JSON. A fence or a revision that does not fit raises, which takes everything back.
+    Its parameters: topic; arrays of partitions, expected and next offsets; an array per column of ``pump_state``; the
+    readings as JSON. A fence or a revision that does not fit raises, which takes everything back.
     """
     number = 5 if fenced else 1
     names = ", ".join(_STATE_TYPES)
@@ -421,8 +422,10 @@ def _statement(*, fenced: bool, with_readings: bool) -> str:
     parts = []
     if fenced:
         parts.append(
-            "fence AS (UPDATE consumed SET next_offset = $4, updated_at = now() "
-            "WHERE topic = $1 AND partition = $2 AND next_offset = $3 RETURNING 1)"
+            "fence AS (UPDATE consumed SET next_offset = claimed.next_offset, updated_at = now() "
+            "FROM unnest($2::smallint[], $3::bigint[], $4::bigint[]) AS claimed (partition, expected, next_offset) "
+            "WHERE consumed.topic = $1 AND consumed.partition = claimed.partition "
+            "AND consumed.next_offset = claimed.expected RETURNING 1)"
         )
     guard = "EXISTS (SELECT FROM fence)" if fenced else "true"
     parts.append(
@@ -432,7 +435,7 @@ def _statement(*, fenced: bool, with_readings: bool) -> str:
     if with_readings:
         sql = readings.insert_from_json(number + len(_STATE_TYPES), guard)
         parts.append(f"said AS ({sql})")
-    fence_holds = "(SELECT count(*) FROM fence) = 1" if fenced else "true"
+    fence_holds = "(SELECT count(*) FROM fence) = cardinality($2)" if fenced else "true"
     worlds_fit = f"(SELECT count(*) FROM changed) = cardinality(${number}::text[])"  # noqa: S608
     return f"WITH {', '.join(parts)} SELECT check_written({fence_holds}, {worlds_fit})"
 
@@ -444,15 +447,15 @@ _STATEMENTS: Final = {
 }
 
 
-async def _apply(connection: Connection, claim: Claim | None, work: Work, now: datetime, *, may_copy: bool) -> None:
+async def _apply(connection: Connection, claims: Sequence[Claim], work: Work, now: datetime, *, may_copy: bool) -> None:
     copies = may_copy and len(work.readings) > FEW_READINGS
     facts = _facts(work.changes)
     together = () if copies else work.readings
     if not (copies or facts or work.quarantined):
-        await _write(connection, claim, together, work.changes)
+        await _write(connection, claims, together, work.changes)
         return
     async with connection.transaction():
-        await _write(connection, claim, together, work.changes)
+        await _write(connection, claims, together, work.changes)
         if copies:
             await readings.copy(connection, work.readings)
         if work.quarantined:
@@ -462,20 +465,30 @@ async def _apply(connection: Connection, claim: Claim | None, work: Work, now: d
 
 
 async def _write(
-    connection: Connection, claim: Claim | None, few: Sequence[Received], changes: Sequence[Change]
+    connection: Connection, claims: Sequence[Claim], few: Sequence[Received], changes: Sequence[Change]
 ) -> None:
-    """Offset, pump states and few readings: all or nothing."""
-    fence = (claim.topic, claim.partition, claim.expected, claim.next_offset) if claim else ()
+    """Offsets, pump states and few readings: all or nothing."""
     said = (readings.rows_json(few),) if few else ()
-    statement = _STATEMENTS[claim is not None, bool(few)]
+    statement = _STATEMENTS[bool(claims), bool(few)]
     try:
-        await connection.fetchval(statement, *fence, *_state_arrays(changes), *said)
+        await connection.fetchval(statement, *_fence(claims), *_state_arrays(changes), *said)
     except asyncpg.PostgresError as error:
-        if error.sqlstate == _FENCED and claim is not None:
-            raise Fenced(claim) from None
+        if error.sqlstate == _FENCED and claims:
+            raise Fenced(claims) from None
         if error.sqlstate == _STALE:
             raise StaleWorlds from None
         raise
+
+
+def _fence(claims: Sequence[Claim]) -> tuple[Any, ...]:
+    if not claims:
+        return ()
+    return (
+        claims[0].topic,
+        [claim.partition for claim in claims],
+        [claim.expected for claim in claims],
+        [claim.next_offset for claim in claims],
+    )
 
 
 def _state_arrays(changes: Sequence[Change]) -> list[Sequence[Any]]:

@@ -173,7 +173,7 @@ class Ticks:
     async def _write(
         self, partition: Partition, due: Sequence[str], now: datetime, hearing: Hearing, *, only_outdated: bool = False
     ) -> None:
-        worlds, rules = await self._applier.worlds(partition, due), self._rules.book
+        worlds, rules = await self._applier.worlds([(partition, due)]), self._rules.book
         decided = Decided()
         for pump_id in due:
             if only_outdated and not outdated(worlds[pump_id].world, rules):
@@ -187,8 +187,8 @@ class Ticks:
         # A pump that was heard again but left a gap is silent no more when the gap is given up.
         await self._applier.find_outages(decided)
         claim = Claim(self._worker.topic, partition.number, partition.next_offset, partition.next_offset)
-        await self._store.apply(claim, Work((), (), decided.changes), now)
-        remember(partition, decided)
+        await self._store.apply((claim,), Work((), (), decided.changes), now)
+        remember({partition.number: partition}, decided)
         self._metrics.ticks.labels("applied").inc(len(decided.changes))
         for change in decided.changes:
             for event in change.events:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import Final, NoReturn, Protocol
 
 import asyncpg
@@ -17,10 +18,11 @@ import stamina
 import structlog
 from aiokafka.errors import KafkaError
 
-from streams.applying import Applier, ClinicalStore, TooManyDeadLetters
+from streams.applying import Apart, Applier, ClinicalStore, TooManyDeadLetters
 from streams.metrics import Failure, Metrics, RecordOutcome
 from streams.partition import LogRange, Partition, Record, Stop
 from streams.store import Fenced, StaleWorlds
+from streams.turns import Load, Turns
 from streams.worker_settings import Settings
 
 SEEK_AGAIN_SECONDS: Final = 2.0
@@ -89,7 +91,10 @@ class Worker:
         self._applier, self._metrics, self._fatal = applier, metrics, fatal
         self._first_wait_seconds = first_wait_seconds
         # One connection stays free for ticks and heartbeats; a decoded record that waits for one would fill memory.
-        self._at_once = asyncio.Semaphore(max(1, settings.worker_connections - 1))
+        self._transactions = max(1, settings.worker_connections - 1)
+        self._at_once = asyncio.Semaphore(self._transactions)
+        self._turns = Turns()
+        self._runners: list[asyncio.Task[None]] = []
         self._partitions: dict[int, Partition] = {}
         self._log = structlog.get_logger()
         self.seek_back: Callable[[int, int], Awaitable[None]] | None = None
@@ -108,7 +113,10 @@ class Worker:
     async def assigned(self, logs: Mapping[int, LogRange]) -> dict[int, int]:
         """Take over exactly these partitions; returns the offset to read each from."""
         self.revoked(set(self._partitions) - set(logs))
-        return {number: await self._take_over(number, log) for number, log in sorted(logs.items())}
+        positions = {number: await self._take_over(number, log) for number, log in sorted(logs.items())}
+        if not self._runners:
+            self._runners = [asyncio.create_task(self._run()) for _ in range(self._transactions)]
+        return positions
 
     def revoked(self, numbers: Iterable[int]) -> None:
         """The broker took these away."""
@@ -150,8 +158,6 @@ class Worker:
                 log_end=log.end,
             )  # fmt: skip
         self._count_partitions()
-        if partition.runner is None:
-            partition.runner = asyncio.create_task(self._run(partition), name=f"partition {number}")
         return min(max(stored, log.start), log.end)
 
     async def _why_not(self, number: int, stored: int, log: LogRange) -> Stop | None:
@@ -206,23 +212,57 @@ class Worker:
             self._metrics.records.labels(RecordOutcome.IGNORED).inc()
             return
         partition.inbox.put(record)
+        self._turns.put(partition)
         if partition.inbox.full:
             self.pause(record.partition)
 
-    async def _run(self, partition: Partition) -> None:
-        """Settle what is offered, in order, until cancelled."""
+    async def _run(self) -> None:
+        """Settle what is offered, the records of each partition in order, until cancelled."""
         while True:
-            records = await partition.inbox.take()
-            await self.handle(*records)
-            if partition.inbox.low:
-                self.go_on(partition.number)
+            load = await self._turns.take()
+            try:
+                if not await self._settle_together(load):
+                    await asyncio.gather(*(self.handle(*records) for _, records in load))
+            finally:
+                self._turns.done(load)
+            for partition, _ in load:
+                if partition.inbox.low:
+                    self.go_on(partition.number)
 
     async def close(self) -> None:
         """Settle nothing more; what is under way is left to the next start."""
-        runners = [partition.runner for partition in self._partitions.values() if partition.runner is not None]
-        for runner in runners:
+        for runner in self._runners:
             runner.cancel()
-        await asyncio.gather(*runners, return_exceptions=True)
+        await asyncio.gather(*self._runners, return_exceptions=True)
+
+    async def _settle_together(self, load: Load) -> bool:
+        """Settle all of these in one transaction; False: they are to be settled partition by partition.
+
+        Whatever is out of the ordinary in one partition is settled there, where it cannot hold up the others.
+        """
+        if len(load) == 1:
+            return False
+        async with AsyncExitStack() as held:
+            for partition, _ in load:
+                await held.enter_async_context(partition.lock)
+            if not all(_as_expected(partition, records) for partition, records in load):
+                return False
+            for partition, records in load:
+                partition.tried_until = records[-1].offset + 1
+            try:
+                async with self._at_once, asyncio.timeout(self._settings.worker_transaction_seconds):
+                    await self._applier.apply_together(load)
+            except Apart:
+                return False
+            except BaseException as error:
+                self._not_committed(error, *(partition for partition, _ in load))
+                if not isinstance(error, Exception):
+                    raise
+                self._log.info("partitions not settled together", error=type(error).__name__)
+                return False
+            for partition, records in load:
+                self._note_applied(partition, records[-1].offset + 1)
+        return True
 
     async def handle(self, *records: Record) -> None:
         """Settle records of one partition; never raises: what cannot be settled ends the process."""
@@ -232,17 +272,14 @@ class Worker:
                 self._metrics.records.labels(RecordOutcome.IGNORED).inc(len(records))
                 return
             async with partition.lock:
-                pending = list(records)
+                pending: Sequence[Record] = records
                 while pending:
-                    pending = list(await self._settle_some(partition, pending))
+                    pending = await self._settle_some(partition, pending)
         except Exception as error:  # noqa: BLE001 - Faust takes the records for done: the next start reads them again
             self._fatal("records not settled", error, partition=records[0].partition, offset=records[0].offset)
 
-    async def _settle_some(self, partition: Partition, pending: list[Record]) -> Sequence[Record]:
-        """Try until the first of these are settled or the patience is over; returns those that are left.
-
-        What comes in while a connection is waited for joins ``pending``: a transaction costs far more than a record.
-        """
+    async def _settle_some(self, partition: Partition, pending: Sequence[Record]) -> Sequence[Record]:
+        """Try until the first of these are settled or the patience is over; returns those that are left."""
         retries = stamina.retry_context(
             on=_worth_another_try,
             attempts=None,
@@ -257,32 +294,37 @@ class Worker:
                 left = await self._attempt(partition, pending, first=attempt.num == 1)
         return left
 
-    async def _attempt(self, partition: Partition, taken: list[Record], *, first: bool) -> Sequence[Record]:
+    async def _attempt(self, partition: Partition, taken: Sequence[Record], *, first: bool) -> Sequence[Record]:
         try:
             async with self._at_once, asyncio.timeout(self._settings.worker_transaction_seconds):
                 if not partition.open:
                     self._metrics.records.labels(RecordOutcome.IGNORED).inc(len(taken))
                     return ()
                 await self.make_sure(partition)
-                if first:
-                    partition.inbox.fill(taken)
-                pending = self._without_done(partition, taken, first=first)
+                pending = self._without_done(partition, taken)
                 if pending and pending[0].offset > partition.next_offset:
                     await self._go_back(partition, pending)
                     return ()
                 return await self._apply(partition, pending, first=first) if pending else ()
         except BaseException as error:
-            # Cancellation too: whether the transaction was committed is unknown.
-            partition.forget()
-            if isinstance(error, TRANSIENT):
-                self._metrics.failures.labels(Failure.TRANSIENT).inc()
+            self._not_committed(error, partition)
             raise
 
-    def _without_done(self, partition: Partition, pending: Sequence[Record], *, first: bool) -> Sequence[Record]:
+    def _not_committed(self, error: BaseException, *partitions: Partition) -> None:
+        """Cancellation too: whether the transaction was committed is unknown, unless the fence did not hold."""
+        for partition in partitions:
+            partition.forget()
+            if isinstance(error, Fenced):
+                partition.tried_until = 0
+        if isinstance(error, TRANSIENT):
+            self._metrics.failures.labels(Failure.TRANSIENT).inc()
+
+    def _without_done(self, partition: Partition, pending: Sequence[Record]) -> Sequence[Record]:
         """What lies below the stored offset was applied: by somebody before, or by the try whose answer was lost."""
         left = [record for record in pending if record.offset >= partition.next_offset]
-        if done := len(pending) - len(left):
-            self._metrics.records.labels(RecordOutcome.SKIPPED if first else RecordOutcome.APPLIED).inc(done)
+        for record in pending[: len(pending) - len(left)]:
+            tried = record.offset < partition.tried_until
+            self._metrics.records.labels(RecordOutcome.APPLIED if tried else RecordOutcome.SKIPPED).inc()
         return left
 
     async def make_sure(self, partition: Partition) -> None:
@@ -313,22 +355,38 @@ class Worker:
 
     async def _apply(self, partition: Partition, pending: Sequence[Record], *, first: bool) -> Sequence[Record]:
         run = consecutive(pending)
+        partition.tried_until = run[-1].offset + 1
         try:
             next_offset = await self._applier.apply(partition, run)
         except StaleWorlds:
             self._metrics.failures.labels(Failure.STALE).inc()
             raise
         except Fenced as error:
+            partition.tried_until = 0
             if not first or not self.fenced(partition):
                 raise Unsettled from error
             return ()
         except TooManyDeadLetters:
             self.stop(partition, Stop.DEAD_LETTERS)
             return ()
+        self._note_applied(partition, next_offset)
+        return [record for record in pending if record.offset >= next_offset]
+
+    def _note_applied(self, partition: Partition, next_offset: int) -> None:
         self._metrics.applied_records.inc(next_offset - partition.next_offset)
         self._metrics.last_processed.set_to_current_time()
         partition.moved_to(next_offset, time.monotonic())
-        return [record for record in pending if record.offset >= next_offset]
+        partition.tried_until = 0
+
+
+def _as_expected(partition: Partition, records: Sequence[Record]) -> bool:
+    """Whether these are the partition's next records, as far as is known."""
+    return (
+        partition.open
+        and not partition.unsure
+        and records[0].offset == partition.next_offset
+        and len(consecutive(records)) == len(records)
+    )
 
 
 def consecutive(records: Sequence[Record]) -> list[Record]:

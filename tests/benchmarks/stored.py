@@ -158,7 +158,7 @@ async def _stored(dsn: str, pumps: tuple[str, ...], start: datetime, end: dateti
             profiles = _profiles(pump, start)
             world, events = _lived(pump, readings, profiles, rules, start, end)
             change = Change(pump, 0, 0, world, snapshot(world, profiles), tuple(events), end)
-            await store.apply(None, Work(readings, (), (change,)), end)
+            await store.apply((), Work(readings, (), (change,)), end)
             reports += len(readings)
     finally:
         await store.close()

@@ -87,7 +87,7 @@ class Ground:
     async def hear(self, *reports: Received, now: datetime | None = None) -> Work:
         """Decide and write one record with these reports."""
         work = await self.decide(reports, now)
-        await self.store.apply(self.claim, work, now or reports[-1].received_at)
+        await self.store.apply((self.claim,), work, now or reports[-1].received_at)
         self.offset += 1
         return work
 

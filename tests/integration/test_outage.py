@@ -64,7 +64,7 @@ class Site:
         now, decided = datetime.now(UTC) - ago, Decided()
         for stored in (await self.ground.store.worlds(pump_ids)).values():
             decide_tick(decided, stored, RULEBOOK, now, Hearing(now - 100 * HOUR, now), 0)
-        await self.ground.store.apply(self.ground.claim, Work((), (), decided.changes), now)
+        await self.ground.store.apply((self.ground.claim,), Work((), (), decided.changes), now)
         self.ground.offset += 1
         self.partition.cache.clear()
 

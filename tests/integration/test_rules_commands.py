@@ -42,7 +42,7 @@ async def _ticks(ground: Ground, until: datetime, since: datetime) -> None:
         now, stored = row["next_wake_at"], await ground.store.worlds([row["pump_id"]])
         decided = Decided()
         decide_tick(decided, stored[row["pump_id"]], RULEBOOK, now, Hearing(since, now), 0)
-        await ground.store.apply(ground.claim, Work((), (), decided.changes), now)
+        await ground.store.apply((ground.claim,), Work((), (), decided.changes), now)
         ground.offset += 1
 
 

@@ -84,9 +84,9 @@ async def test_every_measurement_has_its_column(ground: Ground) -> None:
     )
     others = [heard("P-2", seq=number) for number in range(MANY)]
 
-    await ground.store.apply(None, Work(readings=[full]), NOON)
+    await ground.store.apply((), Work(readings=[full]), NOON)
     copied = [heard("P-9", **{name: getattr(full.report, name) for name in ("events", "alarms", "battery", "emi")})]
-    await ground.store.apply(None, Work(readings=[*copied, *others]), NOON)
+    await ground.store.apply((), Work(readings=[*copied, *others]), NOON)
 
     [row] = await ground.rows("SELECT * FROM v_reading WHERE pump_id = 'P-1'")
     assert row == {
@@ -136,7 +136,7 @@ async def test_a_record_applied_again_is_fenced_and_changes_nothing(ground: Grou
     before = await ground.contents()
 
     with pytest.raises(Fenced):
-        await ground.store.apply(claim, work, NOON)
+        await ground.store.apply((claim,), work, NOON)
 
     assert await ground.contents() == before
 
@@ -148,9 +148,26 @@ async def test_a_worker_without_the_partition_writes_nothing(ground: Ground, cla
     before = await ground.contents()
 
     with pytest.raises(Fenced):
-        await ground.store.apply(claim, work, NOON)
+        await ground.store.apply((claim,), work, NOON)
 
     assert await ground.contents() == before
+
+
+async def test_the_offsets_of_several_partitions_move_together(ground: Ground) -> None:
+    """All of them, or, where one of them is not as expected, none."""
+    await ground.store.start_partition(TOPIC, 1, 40)
+    first, second = Claim(TOPIC, 0, 0, 2), Claim(TOPIC, 1, 40, 43)
+    work = await ground.decide([heard("P-3"), heard("P-4")])
+
+    await ground.store.apply((first, second), work, NOON)
+    moved = await ground.contents()
+    for claims in ((Claim(TOPIC, 0, 2, 3), second), (first, Claim(TOPIC, 1, 43, 44)), (Claim(TOPIC, 0, 2, 3), first)):
+        with pytest.raises(Fenced):
+            await ground.store.apply(claims, await ground.decide([heard("P-5")]), NOON)
+
+    assert await ground.contents() == moved
+    assert [await ground.store.next_offset(TOPIC, partition) for partition in (0, 1)] == [2, 43]
+    assert await ground.count("reading") == 2
 
 
 async def test_of_two_workers_with_the_same_claim_one_writes(ground: Ground) -> None:
@@ -158,8 +175,8 @@ async def test_of_two_workers_with_the_same_claim_one_writes(ground: Ground) -> 
     first, second = await ground.decide([heard("P-3")]), await ground.decide([heard("P-4")])
 
     outcomes = await asyncio.gather(
-        ground.store.apply(ground.claim, first, NOON),
-        ground.store.apply(ground.claim, second, NOON),
+        ground.store.apply((ground.claim,), first, NOON),
+        ground.store.apply((ground.claim,), second, NOON),
         return_exceptions=True,
     )
 
@@ -171,11 +188,11 @@ async def test_of_two_workers_with_the_same_claim_one_writes(ground: Ground) -> 
 async def test_a_pump_that_was_changed_since_is_stale(ground: Ground, motor: Motor) -> None:
     """Nothing of the batch is written, not even what concerns other pumps, with and without news for people."""
     work = await ground.decide([heard(seq=0, motor=motor), heard("P-2")])
-    await ground.store.apply(None, await ground.decide([heard("P-2")]), NOON)
+    await ground.store.apply((), await ground.decide([heard("P-2")]), NOON)
     before = await ground.contents()
 
     with pytest.raises(StaleWorlds):
-        await ground.store.apply(ground.claim, work, NOON)
+        await ground.store.apply((ground.claim,), work, NOON)
 
     assert await ground.contents() == before
 
@@ -187,7 +204,7 @@ async def test_an_import_of_profiles_makes_earlier_decisions_stale(ground: Groun
     await ground.know(risks=["child"])
 
     with pytest.raises(StaleWorlds):
-        await ground.store.apply(ground.claim, work, NOON)
+        await ground.store.apply((ground.claim,), work, NOON)
 
     assert await ground.store.due([0], NOON, 10) == ["P-1"]
     assert (await ground.store.worlds(["P-1"]))["P-1"].world.next_wake_at == NOON
@@ -195,10 +212,10 @@ async def test_an_import_of_profiles_makes_earlier_decisions_stale(ground: Groun
 
 async def test_readings_that_are_there_already_stay_as_they_are(ground: Ground) -> None:
     """COPY meets one of them: the rest is written all the same, once."""
-    await ground.store.apply(None, Work(readings=[heard(seq=3)]), NOON)
+    await ground.store.apply((), Work(readings=[heard(seq=3)]), NOON)
     batch = [heard(seq=number) for number in range(MANY)]
 
-    await ground.store.apply(ground.claim, Work(readings=batch), NOON)
+    await ground.store.apply((ground.claim,), Work(readings=batch), NOON)
 
     assert await ground.count("reading") == MANY
     assert await ground.store.next_offset(TOPIC, 0) == 1
@@ -210,7 +227,7 @@ async def test_a_transaction_that_is_cut_leaves_nothing(ground: Ground) -> None:
     before = await ground.contents()
     async with ground.owner.transaction():
         await ground.owner.execute("LOCK TABLE outbox")
-        writing = asyncio.create_task(ground.store.apply(ground.claim, work, NOON))
+        writing = asyncio.create_task(ground.store.apply((ground.claim,), work, NOON))
         await eventually(lambda: waits_for_a_lock(ground), what="the store at the outbox")
         await ground.owner.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'pumpwatch' "
@@ -220,7 +237,7 @@ async def test_a_transaction_that_is_cut_leaves_nothing(ground: Ground) -> None:
             await writing
     assert await ground.contents() == before
 
-    await ground.store.apply(ground.claim, work, NOON)
+    await ground.store.apply((ground.claim,), work, NOON)
 
     assert await ground.count("reading") == MANY
     assert await ground.count("alert_event") == sum(len(change.events) for change in work.changes) > 0
@@ -229,10 +246,10 @@ async def test_a_transaction_that_is_cut_leaves_nothing(ground: Ground) -> None:
 async def test_fingerprints_tell_what_is_stored(ground: Ground) -> None:
     """A conflict is noticed by what the pump said, under whatever time it says it now."""
     report = heard(seq=4, reservoir_estimated_ml=3.0)
-    await ground.store.apply(None, Work(readings=[report]), NOON)
+    await ground.store.apply((), Work(readings=[report]), NOON)
 
     old = heard("P-2", seq=4, event_time=NOON - timedelta(days=300))
-    await ground.store.apply(None, Work(readings=[old]), NOON)
+    await ground.store.apply((), Work(readings=[old]), NOON)
 
     found = await ground.store.fingerprints([("P-1", 0, 4), ("P-1", 0, 5), ("P-2", 0, 4)])
 
@@ -245,8 +262,8 @@ async def test_a_reading_keeps_whether_it_came_from_a_clinic(ground: Ground) -> 
     clinic = replace(heard(seq=0), clinic=True)
     many = [replace(heard(seq=seq), clinic=seq == MANY) for seq in range(1, MANY + 1)]
 
-    await ground.store.apply(ground.claim, Work(readings=[clinic, heard("P-2")]), NOON)
-    await ground.store.apply(None, Work(readings=many), NOON)
+    await ground.store.apply((ground.claim,), Work(readings=[clinic, heard("P-2")]), NOON)
+    await ground.store.apply((), Work(readings=many), NOON)
 
     found = await ground.rows("SELECT pump_id, seq FROM reading WHERE clinic ORDER BY seq")
     assert found == [{"pump_id": "P-1", "seq": 0}, {"pump_id": "P-1", "seq": MANY}]
@@ -255,8 +272,8 @@ async def test_a_reading_keeps_whether_it_came_from_a_clinic(ground: Ground) -> 
 async def test_quarantine_keeps_a_report_once(ground: Ground) -> None:
     """A report in quarantine is no reading; another report under the same identity is kept beside it."""
     future, conflict = Quarantined(heard(seq=1), "future"), Quarantined(heard(seq=1), "conflict")
-    await ground.store.apply(ground.claim, Work(quarantined=[future, future]), NOON)
-    await ground.store.apply(None, Work(quarantined=[future, conflict]), NOON)
+    await ground.store.apply((ground.claim,), Work(quarantined=[future, future]), NOON)
+    await ground.store.apply((), Work(quarantined=[future, conflict]), NOON)
 
     assert await ground.rows("SELECT pump_id, seq, reason FROM quarantine ORDER BY reason") == [
         {"pump_id": "P-1", "seq": 1, "reason": "conflict"},
@@ -269,7 +286,7 @@ async def test_an_empty_work_moves_the_offset_and_only_that(ground: Ground) -> N
     """A record that went to the dead letters is accounted for."""
     before = await ground.contents()
 
-    await ground.store.apply(ground.claim, Work(), NOON)
+    await ground.store.apply((ground.claim,), Work(), NOON)
 
     after = await ground.contents()
     assert await ground.store.next_offset(TOPIC, 0) == 1
@@ -335,7 +352,7 @@ async def test_confirming_stops_at_the_first_name(ground: Ground) -> None:
 
     assert await ground.store.confirm(alert_id, "nora", NOON + minutes(1)) is None
     assert await ground.store.confirm(alert_id, "ben", NOON + minutes(2)) is None
-    await ground.store.apply(ground.claim, work, NOON + minutes(1))
+    await ground.store.apply((ground.claim,), work, NOON + minutes(1))
 
     [alert] = await ground.rows("SELECT confirmed_by, confirmed_at FROM v_alert")
     assert alert == {"confirmed_by": "nora", "confirmed_at": NOON + minutes(1)}
@@ -415,7 +432,7 @@ async def test_a_batch_and_a_person_at_the_same_pump_lose_nothing(ground: Ground
         await ground.owner.execute("SELECT FROM pump_state FOR UPDATE")
         resolving = asyncio.create_task(ground.store.resolve(alert_id, "nora", "done", NOON + minutes(3), RULEBOOK))
         await eventually(lambda: waits_for_a_lock(ground), what="the person at the pump")
-        applying = asyncio.create_task(ground.store.apply(ground.claim, work, NOON + minutes(2)))
+        applying = asyncio.create_task(ground.store.apply((ground.claim,), work, NOON + minutes(2)))
     assert await resolving is None
     with pytest.raises(StaleWorlds):
         await applying
@@ -452,14 +469,14 @@ async def test_a_tick_writes_under_the_fence_without_moving_it(ground: Ground) -
     stored = (await ground.store.worlds(["P-1"]))["P-1"]
     decide_tick(decided, stored, RULEBOOK, later, Hearing(NOON, later), 0)
 
-    await ground.store.apply(standing, Work(changes=decided.changes), later)
+    await ground.store.apply((standing,), Work(changes=decided.changes), later)
 
     assert await ground.store.next_offset(TOPIC, 0) == 1
     silent = await ground.rows("SELECT received_at FROM outbox")
     assert silent
     assert all(row["received_at"] is None for row in silent)
     with pytest.raises(Fenced):
-        await ground.store.apply(Claim(TOPIC, 0, 0, 0), Work(changes=decided.changes), later)
+        await ground.store.apply((Claim(TOPIC, 0, 0, 0),), Work(changes=decided.changes), later)
 
 
 async def test_an_unreadable_profile_leaves_the_strictest_defaults(ground: Ground) -> None:

@@ -297,7 +297,7 @@ async def test_workers_hear_of_it_and_cannot_commit_what_they_decided_before(gro
 
     record = await added(ground, now=NOON + minutes(1))
     with pytest.raises(StaleWorlds):
-        await ground.store.apply(ground.claim, work, NOON + minutes(1))
+        await ground.store.apply((ground.claim,), work, NOON + minutes(1))
     await care_records.withdraw(ground.store.pool, record.care_id, "ben", "rebooked", NOON + minutes(2))
 
     assert [await asyncio.wait_for(told.get(), 5) for _ in range(2)] == ["P-1", "P-1"]

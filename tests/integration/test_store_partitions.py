@@ -36,7 +36,7 @@ async def test_everything_that_is_accepted_has_a_week_from_the_start(ground: Gro
     moments = [NOW - 399 * DAY, NOW - 200 * DAY, NOW, NOW + DAY, NOW + 14 * DAY]
     reports = [heard(seq=seq, event_time=moment) for seq, moment in enumerate(moments)]
 
-    await ground.store.apply(None, Work(readings=reports), NOW)
+    await ground.store.apply((), Work(readings=reports), NOW)
 
     assert await ground.count("reading") == len(moments)
     assert await ground.count("reading_default") == 0
@@ -66,7 +66,7 @@ async def test_weeks_are_made_ahead_as_time_passes(ground: Ground) -> None:
 async def test_weeks_past_their_retention_are_dropped_with_their_readings(ground: Ground) -> None:
     """A week goes when its last moment is older than the retention."""
     old, kept = heard(seq=0, event_time=NOW - 200 * DAY), heard(seq=1, event_time=NOW - 80 * DAY)
-    await ground.store.apply(None, Work(readings=[old, kept]), NOW)
+    await ground.store.apply((), Work(readings=[old, kept]), NOW)
 
     done = await maintain(ground.store.pool, NOW, keep_days=90)
 
@@ -78,7 +78,7 @@ async def test_weeks_past_their_retention_are_dropped_with_their_readings(ground
 
 async def test_a_clock_that_runs_ahead_drops_nothing(ground: Ground) -> None:
     """What is young by the database's own clock stays, whatever a worker believes."""
-    await ground.store.apply(None, Work(readings=[heard()]), NOON)
+    await ground.store.apply((), Work(readings=[heard()]), NOON)
     before = set(await weeks(ground))
 
     done = await maintain(ground.store.pool, NOW + 500 * DAY)
@@ -115,7 +115,7 @@ async def test_a_reader_that_stays_delays_maintenance_and_does_not_break_it(grou
 
 async def test_readings_outside_every_week_are_kept_and_counted(ground: Ground) -> None:
     """Maintenance that did not run for long loses nothing, and says so when it runs again."""
-    await ground.store.apply(None, Work(readings=[heard(event_time=NOW - 500 * DAY)]), NOW)
+    await ground.store.apply((), Work(readings=[heard(event_time=NOW - 500 * DAY)]), NOW)
 
     assert (await maintain(ground.store.pool, NOW)).strays == 1
     await ground.store.maintain(NOW)
@@ -124,7 +124,7 @@ async def test_readings_outside_every_week_are_kept_and_counted(ground: Ground) 
 
 async def test_readings_that_came_before_their_week_move_into_it(ground: Ground) -> None:
     """So that maintenance which stood still for weeks can go on."""
-    await ground.store.apply(None, Work(readings=[heard(event_time=NOW + 30 * DAY)]), NOW)
+    await ground.store.apply((), Work(readings=[heard(event_time=NOW + 30 * DAY)]), NOW)
     assert await ground.count("reading_default") == 1
 
     done = await maintain(ground.store.pool, NOW + 21 * DAY)

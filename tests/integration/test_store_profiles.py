@@ -169,7 +169,7 @@ async def test_an_import_leaves_pumps_alone_that_it_does_not_change(ground: Grou
     work = await ground.decide([heard()])
 
     await imported(ground, line(), line(pump_id="P-2"))
-    await ground.store.apply(ground.claim, work, NOON)
+    await ground.store.apply((ground.claim,), work, NOON)
 
     assert (await ground.store.worlds(["P-1"]))["P-1"].revision == 1
 

@@ -79,7 +79,7 @@ class ClinicalSink(BaseSink):
             self._known.update(await self._store.worlds(sorted(missing)))
         now = datetime.now(UTC)
         work, decided = self._decide(reports, now)
-        await self._store.apply(None, work, now)
+        await self._store.apply((), work, now)
         self._known.update(decided)
 
     def _decide(self, reports: list[Received], now: datetime) -> tuple[Work, dict[str, StoredWorld]]:

@@ -82,24 +82,24 @@ class MemoryStore:
         ours = (known for known in self.pumps if partition_of(known, self.partitions) == partition)
         return sorted(known for known in ours if known > pump_id)[:limit]
 
-    async def apply(self, claim: Claim | None, work: Work, now: datetime) -> None:
+    async def apply(self, claims: Sequence[Claim], work: Work, now: datetime) -> None:
         """See `Store.apply`."""
         _raise_next(self.before)
-        assert claim is not None
-        if self.offsets.get(claim.partition) != claim.expected:
-            raise Fenced(claim)
+        assert claims
+        if any(self.offsets.get(claim.partition) != claim.expected for claim in claims):
+            raise Fenced(claims)
         for change in work.changes:
             stored = self.pumps.get(change.pump_id)
             if (stored.revision if stored else 0) != change.revision:
                 raise StaleWorlds
         if any(received.report.program_checksum == REFUSED_CHECKSUM for received in work.readings):
             raise asyncpg.CharacterNotInRepertoireError("invalid byte sequence")
-        self._commit(claim, work)
+        self._commit(claims, work)
         _raise_next(self.after)
 
-    def _commit(self, claim: Claim, work: Work) -> None:
+    def _commit(self, claims: Sequence[Claim], work: Work) -> None:
         self.commits += 1
-        self.offsets[claim.partition] = claim.next_offset
+        self.offsets.update({claim.partition: claim.next_offset for claim in claims})
         for received in work.readings:
             assert identity(received) not in self.readings, "a reading took effect twice"
             self.readings[identity(received)] = received

@@ -151,25 +151,6 @@ async def test_offered_records_are_settled_in_order_and_a_flood_pauses_fetching(
     assert len(bench.store.readings) == INBOX_RECORDS + 10
 
 
-async def test_what_comes_while_a_record_waits_for_its_turn_shares_its_transaction() -> None:
-    """A transaction costs far more than a record; nothing is taken twice, and nothing is left behind."""
-    bench = Bench()
-    worker = await bench.start()
-
-    async with bench.partition.lock:
-        worker.offer(record(0, received(0)))
-        await asyncio.sleep(0.01)
-        for offset in (1, 2):
-            worker.offer(record(offset, received(offset)))
-    async with asyncio.timeout(20):
-        while bench.store.offsets[0] < 3:
-            await asyncio.sleep(0.001)
-    await worker.close()
-
-    assert bench.store.commits == 1
-    assert set(bench.store.readings) == {("P-1", 1, seq) for seq in range(3)}
-
-
 async def test_a_pump_changed_elsewhere_is_read_again() -> None:
     """A person resolved an alert between two batches: the batch is decided anew on the changed world."""
     bench = Bench()
