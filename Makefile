@@ -1,9 +1,11 @@
 # Everything that is done in this repository. It needs Python 3.11 or newer and make; all else is fetched into .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lock integration bench faults properties clean programs
+.PHONY: help run test check format lock integration bench faults properties mutation clean programs
 
 PARTS ?=
+MUTANTS ?= 600
+SEED ?= 1
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
 VENV := .venv
@@ -56,8 +58,11 @@ faults: $(TEST_STAMP) ## Kill and pause every process under load, 200 times
 properties: $(TEST_STAMP) ## The laws of the core on many more cases
 	PUMPWATCH_LIVES=20000 $(PYTEST) tests/domain --timeout 3600
 
+mutation: $(TEST_STAMP) ## Do the tests notice faults in the core? MUTANTS=600, all or survivors (of the last run); SEED=1
+	$(BIN)/python -m tests.mutation $(MUTANTS) --seed $(SEED)
+
 clean: ## Remove what was built; the data in var/ stays
-	rm -rf $(VENV) build .coverage .coverage.* .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
+	rm -rf $(VENV) build mutants .coverage .coverage.* .hypothesis .mypy_cache .ruff_cache .pytest_cache .import_linter_cache *.egg-info
 
 $(RUN_STAMP): | $(BIN)/python
 	@echo "installing the locked requirements into $(VENV) (once)"

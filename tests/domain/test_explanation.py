@@ -1,0 +1,111 @@
+"""What each rule says of a pump at a moment, and by which numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from streams.domain.alert import Priority
+from streams.domain.explanation import Explained, explain
+from streams.domain.rule import Presence, RuleBook
+from streams.rehearsal import START, moment
+from tests.domain.test_pipeline import BACLOFEN, RULES, Pump
+
+HOUR = timedelta(hours=1)
+
+
+def _explained(pump: Pump, at: datetime, heard_at: datetime | None = None) -> dict[str, Explained]:
+    return {one.rule_id: one for one in explain(pump.world, BACLOFEN, RULES, at, heard_at)}
+
+
+def _stalled() -> Pump:
+    pump = Pump()
+    pump.says(0, "PT0M", motor="running", reservoir_estimated_ml=12.0)
+    pump.says(1, "PT15M", motor="stalled", alarms=["motor_stall"], battery={"eri": False, "voltage_v": 2.9})
+    return pump
+
+
+def test_every_rule_of_the_worker_says_something_in_the_order_of_the_book() -> None:
+    """Rules that live in other processes are not asked: they look at more than one pump."""
+    said = explain(_stalled().world, BACLOFEN, RULES, START + HOUR)
+
+    assert [one.rule_id for one in said] == [rule.id for rule in RULES if rule.lives_in == "worker"]
+    assert 0 < len(said) < len(RULES)
+
+
+def test_a_rule_that_is_present_says_since_when_and_that_its_alert_is_open() -> None:
+    """With the words of its alert, the numbers for this pump, and the fields that it looked at."""
+    rule = RULES["DLV-01"]
+
+    stall = _explained(_stalled(), moment("PT16M"))["DLV-01"]
+
+    assert (stall.title, stall.presence, stall.alert) == (rule.title, Presence.PRESENT, Priority.HIGH)
+    assert {step.at for step in stall.steps} == {moment("PT15M")}
+    assert stall.message.startswith("Motor stall at ")
+    assert "unknown" not in stall.message
+    assert dict(stall.parameters) == dict(rule.parameters)
+    assert stall.looked_at["stalled_since"] == moment("PT15M")
+    assert set(stall.looked_at) == set(rule.reads)
+
+
+def test_a_rule_that_is_not_present_has_no_message_and_no_alert() -> None:
+    """An absent rule has nothing to tell anybody."""
+    low = _explained(_stalled(), moment("PT16M"))["RSV-02"]
+
+    assert (low.presence, low.alert, low.message, low.steps) == (Presence.ABSENT, None, "", ())
+
+
+def test_an_alert_that_was_closed_is_not_open() -> None:
+    """A person resolved it; the rule may still be asked."""
+    pump = _stalled()
+    pump.says(2, "PT30M", motor="running", alarms=[], events=[{"type": "interrogation", "result": "running"}])
+    before = _explained(pump, moment("PT31M"))["DLV-01"]
+    pump.resolves("DLV-01", "PT32M")
+
+    after = _explained(pump, moment("PT33M"))["DLV-01"]
+
+    assert (before.presence, before.alert) == (Presence.ABSENT, Priority.HIGH)
+    assert (after.presence, after.alert) == (Presence.ABSENT, None)
+
+
+def test_silence_counts_from_the_last_message_or_from_when_the_service_listens_again() -> None:
+    """Only rules of silence look at it."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="running")
+
+    quiet = _explained(pump, START + 3 * HOUR)
+    listening = _explained(pump, START + 3 * HOUR, heard_at=START + 3 * HOUR)
+    pump.waits("PT3H")
+    opened = _explained(pump, START + 3 * HOUR)
+
+    assert (quiet["COM-01"].presence, quiet["COM-01"].alert) == (Presence.PRESENT, None)
+    assert listening["COM-01"].presence is not Presence.PRESENT
+    assert opened["COM-01"].alert is not None
+    assert quiet["DLV-01"] == listening["DLV-01"]
+
+
+def test_a_deadline_that_passed_since_the_last_report_has_passed() -> None:
+    """The rule is asked about the moment, not about the last report; before it, it says when that will be."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="running", events=[{"type": "mri_start"}])
+    rule_id = "MRI-02"
+
+    early = _explained(pump, moment("PT1M"))[rule_id]
+    assert early.changes_at is not None
+    late = _explained(pump, early.changes_at)[rule_id]
+
+    assert early.presence is Presence.ABSENT
+    assert late.presence is Presence.PRESENT
+    assert late.alert is late.steps[-1].priority
+
+
+def test_what_was_looked_at_is_told_by_the_names_of_its_parts() -> None:
+    """A rule that reads everything lists every field; parts of parts have names too."""
+    everything = RuleBook((replace(RULES["DLV-01"], reads=("*",)),))
+    pump = _stalled()
+    pump.says(2, "PT30M", motor="running", events=[{"type": "refill", "aspirated_ml": 1.0, "injected_ml": 18.0}])
+
+    (said,) = explain(pump.world, BACLOFEN, everything, moment("PT31M"))
+
+    assert list(said.looked_at) == list(pump.world.head.state.__struct_fields__)
+    assert said.looked_at["stalls"][0]["start"] == moment("PT15M")
