@@ -101,57 +101,49 @@ _CLOCKS = st.sampled_from([0, 0, 0, 0, 0, 4, 190, -3, -12, -90])
 _MINUTES = st.sampled_from([1, 5, 15, 15, 15, 45, 60, 180, 420, 1500])
 
 
+_EVENTS: st.SearchStrategy[dict[str, Any]] = st.one_of(
+    *(
+        st.fixed_dictionaries({"type": st.just(kind), **fields})
+        for kind, fields in {
+            EventType.MRI_START: {},
+            EventType.MRI_END: {},
+            EventType.STALL_STARTED: {},
+            EventType.STALL_RECOVERED: {},
+            EventType.REFILL: {
+                "aspirated_ml": st.sampled_from([1.0, 1.0, 16.5]),
+                "injected_ml": st.sampled_from([1.0, 18.0]),
+            },
+            EventType.INTERROGATION: {"result": st.sampled_from([InterrogationResult.RUNNING, *InterrogationResult])},
+            EventType.SYMPTOM_REPORT: {"codes": st.sampled_from(list(Symptom)).map(lambda code: (code,))},
+            EventType.PUMP_RESET: {"default_program": st.just(True)},
+            EventType.MRI_SCHEDULED: {"scheduled_for": st.sampled_from([timedelta(hours=1), timedelta(hours=26)])},
+            EventType.VALVE_RESET: {},
+            EventType.PROGRAMMING_SESSION: {"session_id": st.just("S"), "phase": st.sampled_from(["start", "end"])},
+            EventType.PROGRAM_CHANGE: {"session_id": st.sampled_from([None, "S"])},
+            EventType.BOLUS: {
+                "outcome": st.sampled_from(["delivered", "denied"]),
+                "volume_ml": st.sampled_from([0.1, 0.4]),
+            },
+            EventType.PUMP_REPLACED: {},
+        }.items()
+    )
+)
+"""Fields of an event; ``scheduled_for`` as the time from the report on."""
+_BEFORE = st.sampled_from([None, timedelta(minutes=20), timedelta(minutes=100)])
+
+
 @st.composite
 def _events(draw: st.DrawFn, at: datetime) -> tuple[Event, ...]:
     told = []
     for _ in range(draw(st.sampled_from([0, 0, 0, 1, 1, 2]))):
-        kind = draw(
-            st.sampled_from(
-                [
-                    EventType.MRI_START,
-                    EventType.MRI_END,
-                    EventType.STALL_STARTED,
-                    EventType.STALL_RECOVERED,
-                    EventType.REFILL,
-                    EventType.INTERROGATION,
-                    EventType.SYMPTOM_REPORT,
-                    EventType.PUMP_RESET,
-                    EventType.MRI_SCHEDULED,
-                    EventType.VALVE_RESET,
-                    EventType.PROGRAMMING_SESSION,
-                    EventType.PROGRAM_CHANGE,
-                    EventType.BOLUS,
-                    EventType.PUMP_REPLACED,
-                ]
-            )
-        )
-        fields: dict[str, Any] = {}
-        if kind is EventType.REFILL:
-            injected = draw(st.sampled_from([1.0, 18.0]))
-            aspirated = draw(st.sampled_from([1.0, 1.0, 16.5]))
-            fields = {"aspirated_ml": aspirated, "injected_ml": injected}
-        elif kind is EventType.INTERROGATION:
-            fields = {"result": draw(st.sampled_from([InterrogationResult.RUNNING, *InterrogationResult]))}
-        elif kind is EventType.PUMP_RESET:
-            fields = {"default_program": True}
-        elif kind is EventType.PROGRAM_CHANGE:
-            fields = {"session_id": draw(st.sampled_from([None, "S"]))}
-        elif kind is EventType.MRI_SCHEDULED:
-            fields = {"scheduled_for": at + timedelta(hours=draw(st.sampled_from([1, 26])))}
-        elif kind is EventType.PROGRAMMING_SESSION:
-            fields = {"session_id": "S", "phase": draw(st.sampled_from(["start", "end"]))}
-        elif kind is EventType.SYMPTOM_REPORT:
-            fields = {"codes": (draw(st.sampled_from(list(Symptom))),)}
-        elif kind is EventType.BOLUS:
-            fields = {
-                "outcome": draw(st.sampled_from(["delivered", "denied"])),
-                "volume_ml": draw(st.sampled_from([0.1, 0.4])),
-            }
-        moment = draw(st.sampled_from([None, at - timedelta(minutes=20), at - timedelta(minutes=100)]))
-        told.append(Event(type=kind, at=moment, **fields))
+        fields, before = draw(_EVENTS), draw(_BEFORE)
+        if "scheduled_for" in fields:
+            fields["scheduled_for"] += at
+        told.append(Event(at=None if before is None else at - before, **fields))
     return tuple(told)
 
 
+# Longer than forty lines: every field of a report is drawn on a line of its own.
 @st.composite
 def reports(draw: st.DrawFn, max_size: int = 14) -> list[Report]:
     """What a pump reported, in order of its boots and sequence numbers, to a gateway that got each report at once.

@@ -24,6 +24,7 @@ from tests.mutation.score import Score
 JUDGED: Final = Path(__file__).with_name("survivors.toml")
 CHOSEN: Final = mutants.FOLDER / "chosen.json"
 """The names that were chosen last, so that their survivors can be tried again."""
+LOG: Final = mutants.FOLDER / "mutmut.log"
 LIVES: Final = "10"
 """Of each property; the examples and the plain tests notice nearly everything, and survivors meet every test."""
 
@@ -45,15 +46,21 @@ def choose(wanted: str, seed: int, known: Sequence[Mutant]) -> list[Mutant]:
 
 
 def attempt(names: Sequence[str]) -> None:
-    """Let mutmut try these mutants one after the other, or with none named all that it has not tried yet.
+    """Let mutmut try these mutants, one for each core at a time, or with none named all that it has not tried yet.
 
     It needs written bytecode: a module with all its mutants takes long to compile, and every mutant imports it anew.
     """
     environment = {"PUMPWATCH_LIVES": LIVES, **os.environ}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     environment.pop("MUTANT_UNDER_TEST", None)
-    program = Path(sys.executable).with_name("mutmut")
-    subprocess.run([program, "run", "--max-children", "1", *names], env=environment, check=True)
+    program, at_once = Path(sys.executable).with_name("mutmut"), str(os.cpu_count() or 1)
+    with LOG.open("w") as log:
+        # Its spinners and progress are for a terminal that nothing else is written to.
+        done = subprocess.run(
+            [program, "run", "--max-children", at_once, *names], env=environment, stdout=log, check=False
+        )
+    if done.returncode:
+        sys.exit(f"mutmut failed; see {LOG}")
 
 
 def report(chosen: Sequence[Mutant], known: Sequence[Mutant]) -> bool:

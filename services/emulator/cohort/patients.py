@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Final
 
@@ -83,26 +83,7 @@ def _patient(cohort: Cohort, group: Group, number: int) -> Patient:
     dirt = cohort.dirt
     flow = round(chance.uniform(*group.flow_ml_per_day), 3)
     implanted_at = cohort.start - timedelta(days=chance.randint(200, 1_500))
-    document: dict[str, Any] = {
-        "pump_id": f"{cohort.name}-{number:04d}",
-        "site": f"site-{number // 50}",
-        "valid_from": (cohort.start - KNOWN_BEFORE).isoformat(),
-        "family": group.family.value,
-        "reservoir_ml": group.reservoir_ml,
-        "drugs": [{"name": group.drug.value}],
-        "expected_interval_seconds": int(group.interval.total_seconds()),
-        "implanted_on": implanted_at.date().isoformat(),
-        "last_fill_ml": FILLED_SHARE * group.reservoir_ml,
-    }
-    if group.concentration_ug_per_ml is not None:
-        document["drugs"] = [{"name": group.drug.value, "concentration_ug_per_ml": group.concentration_ug_per_ml}]
-        document["prescribed_ug_per_day"] = round(flow * group.concentration_ug_per_ml, 3)
-    if chance.random() < group.risk_share:
-        document["risks"] = [chance.choice(group.risks).value]
-    if group.boluses:
-        document["bolus_max_per_day"] = BOLUSES_PER_DAY
-        document["bolus_lockout_minutes"] = int(BOLUS_LOCKOUT / timedelta(minutes=1))
-        document["max_bolus_ml_per_day"] = round(BOLUSES_PER_DAY * BOLUS_SHARE * flow, 4)
+    document = _document(cohort, group, number, flow, implanted_at, chance)
     profile = profile_from(document)
     if isinstance(profile, ProfileRejected):
         raise CohortError(cohort.name, f"group {group.name}: profile{profile.pointer}", profile.reason)
@@ -127,6 +108,33 @@ def _patient(cohort: Cohort, group: Group, number: int) -> Patient:
     drift = chance.uniform(-1.0, 1.0) * dirt.drift_seconds_per_day if chance.random() < dirt.drifting_share else 0.0
     gateway = f"home-{number // dirt.pumps_per_gateway}"
     return Patient(number, group, document, profile, therapy, build, gateway, drift)
+
+
+def _document(
+    cohort: Cohort, group: Group, number: int, flow: float, implanted_at: datetime, chance: Random
+) -> dict[str, Any]:
+    """The profile as a clinic would import it."""
+    document: dict[str, Any] = {
+        "pump_id": f"{cohort.name}-{number:04d}",
+        "site": f"site-{number // 50}",
+        "valid_from": (cohort.start - KNOWN_BEFORE).isoformat(),
+        "family": group.family.value,
+        "reservoir_ml": group.reservoir_ml,
+        "drugs": [{"name": group.drug.value}],
+        "expected_interval_seconds": int(group.interval.total_seconds()),
+        "implanted_on": implanted_at.date().isoformat(),
+        "last_fill_ml": FILLED_SHARE * group.reservoir_ml,
+    }
+    if group.concentration_ug_per_ml is not None:
+        document["drugs"] = [{"name": group.drug.value, "concentration_ug_per_ml": group.concentration_ug_per_ml}]
+        document["prescribed_ug_per_day"] = round(flow * group.concentration_ug_per_ml, 3)
+    if chance.random() < group.risk_share:
+        document["risks"] = [chance.choice(group.risks).value]
+    if group.boluses:
+        document["bolus_max_per_day"] = BOLUSES_PER_DAY
+        document["bolus_lockout_minutes"] = int(BOLUS_LOCKOUT / timedelta(minutes=1))
+        document["max_bolus_ml_per_day"] = round(BOLUSES_PER_DAY * BOLUS_SHARE * flow, 4)
+    return document
 
 
 def _steps(mean_ml_per_day: float, chance: Random) -> tuple[tuple[float, float], ...]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 from random import Random
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -87,6 +87,9 @@ def judged(cohort: Cohort, lived: Lived, dirt: Dirt, rules: RuleBook) -> Judgeme
     return judge(lived, deliver(lived, dirt, chance), rules, cohort.start, until)
 
 
+_Judged: TypeAlias = tuple[int, Judgement, Difference | None]
+
+
 class _Worker:
     """What each process holds: the cohort and the rules."""
 
@@ -105,7 +108,7 @@ def _begin(document: str, rules: Path, compare: float | None) -> None:
     _Worker.compare = compare
 
 
-def _one(number: int) -> tuple[int, Judgement, Difference | None]:
+def _one(number: int) -> _Judged:
     cohort, patient = _Worker.cohort, _Worker.everyone[number]
     lived = live(cohort, patient, tuple(_Worker.strikes[number]))
     plain = judged(cohort, lived, cohort.dirt, _Worker.rules)
@@ -124,6 +127,17 @@ def difference(plain: Judgement, other: Judgement) -> Difference | None:
         only_plain=tuple(past for past in plain.history if past not in other.history),
         only_disturbed=tuple(past for past in other.history if past not in plain.history),
     )
+
+
+def _judged_by(processes: int, cohort: Cohort, rules: Path, compare: float | None) -> Iterator[_Judged]:
+    """Each pump in whatever order it is done."""
+    shared = (cohort.model_dump_json(), rules, compare)
+    if processes == 1:
+        _begin(*shared)
+        yield from map(_one, range(cohort.pumps))
+        return
+    with multiprocessing.get_context("spawn").Pool(processes, _begin, shared) as pool:
+        yield from pool.imap_unordered(_one, range(cohort.pumps))
 
 
 def _told_nobody(_: int, __: int) -> None:
@@ -150,23 +164,12 @@ def run(
     Raises:
         RuleError: If the rules cannot be used.
     """
-    document, tell = cohort.model_dump_json(), advanced or _told_nobody
-    workers = min(processes or os.cpu_count() or 1, cohort.pumps)
-    found: list[tuple[int, Judgement, Difference | None]] = []
-    if workers == 1:
-        _begin(document, rules, compare)
-        for number in range(cohort.pumps):
-            found.append(_one(number))
-            tell(len(found), cohort.pumps)
-    else:
-        load_rules(rules)  # Here the error can be told; in a pool it would end the process.
-        context = multiprocessing.get_context("spawn")
-        with context.Pool(workers, _begin, (document, rules, compare)) as pool:
-            for one in pool.imap_unordered(_one, range(cohort.pumps)):
-                found.append(one)
-                tell(len(found), cohort.pumps)
+    book = load_rules(rules)  # Here the error can be told; in a pool it would end the process.
+    found: list[_Judged] = []
+    for one in _judged_by(min(processes or os.cpu_count() or 1, cohort.pumps), cohort, rules, compare):
+        found.append(one)
+        (advanced or _told_nobody)(len(found), cohort.pumps)
     found.sort(key=lambda one: one[0])
-    book = load_rules(rules)
     in_force = frozenset(rule.id for rule in book if rule.lives_in == "worker")
     judgements = tuple(judgement for _, judgement, _ in found)
     return Result(

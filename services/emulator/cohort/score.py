@@ -162,12 +162,7 @@ def score(judgements: Iterable[Judgement], in_force: frozenset[str], limits: Acc
         if hazard.rules
     ]
     false = [(judgement, notice) for judgement in everyone for notice in _unexplained(judgement)]
-    background = [
-        priority
-        for judgement in everyone
-        for rule_id, priority, at in judgement.alerts
-        if not any(_explains_alert(hazard, rule_id, at, judgement) for hazard in judgement.hazards)
-    ]
+    background = [priority for judgement in everyone for priority in _background(judgement)]
     high = [notice for _, notice in false if notice.priority is Priority.HIGH]
     known = {severity: _sensitivity(outcomes, severity) for severity in Severity}
     background_high = sum(priority is Priority.HIGH for priority in background)
@@ -217,6 +212,15 @@ def _unexplained(judgement: Judgement) -> list[Notice]:
         notice
         for notice in judgement.notices
         if notice.page and not any(hazard.explains(notice.rule_id, notice.recorded_at) for hazard in judgement.hazards)
+    ]
+
+
+def _background(judgement: Judgement) -> list[Priority]:
+    """The priorities of the alerts that no hazard explains."""
+    return [
+        priority
+        for rule_id, priority, at in judgement.alerts
+        if not any(_explains_alert(hazard, rule_id, at, judgement) for hazard in judgement.hazards)
     ]
 
 

@@ -58,6 +58,12 @@ def reviewed(view: View, rule: Rule, since: datetime) -> CareRecord | None:
     return None
 
 
+def _reminders(track: Episode, fresh: Sequence[Incident]) -> tuple[datetime, ...]:
+    """Further incidents that raise an open alert no higher are told again; a higher priority speaks for itself."""
+    raised = max((step.priority.rank for incident in fresh for step in incident.steps), default=-1)
+    return track.reminders if raised > track.priority.rank else (*track.reminders, *sorted({one.at for one in fresh}))
+
+
 def standing(
     view: View,
     rule: Rule,
@@ -76,30 +82,24 @@ def standing(
         wake_at: When another incident is due.
     """
     track = view.tracks.get(rule.id)
-    is_open = track is not None and not track.closed
-    known = told(track)
+    current, known = None if track is None or track.closed else track, told(track)
     fresh = [incident for incident in incidents if incident.told_at >= view.at and incident.at not in known]
-    if not fresh and not is_open:
+    if not fresh and current is None:
         return Finding(Presence.ABSENT, wake_at=wake_at)
-    shown = fresh if track is None or not is_open else [item for item in incidents if item.at in known or item in fresh]
+    shown = [item for item in incidents if item in fresh or (current is not None and item.at in known)]
     steps = [step for incident in shown for step in incident.steps]
-    reminders: tuple[datetime, ...] = ()
-    last_at = max((incident.at for incident in shown), default=view.at)
-    if track is not None and is_open:
-        raised = max((step.priority.rank for incident in fresh for step in incident.steps), default=-1)
-        again = sorted({item.at for item in fresh}) if raised <= track.priority.rank else []
-        steps.extend(track.steps)
-        reminders = (*track.reminders, *again)
-        last_at = max([latest(track), *(item.at for item in fresh)])
-    resolvable_from = last_at + resolvable_after
-    review = reviewed(view, rule, resolvable_from)
-    if review is not None and is_open and not fresh:
+    times = [incident.at for incident in shown]
+    if current is not None:
+        steps.extend(current.steps)
+        times.append(latest(current))
+    resolvable_from = max(times) + resolvable_after
+    if current is not None and not fresh and (review := reviewed(view, rule, resolvable_from)) is not None:
         return Finding(Presence.ABSENT, ended_at=review.valid_from, closed_by=review.person, wake_at=wake_at)
     return Finding(
         Presence.PRESENT,
         rising(steps),
         wake_at=wake_at,
         values=max(shown, key=lambda incident: incident.at).values if shown else None,
-        reminders=reminders,
+        reminders=() if current is None else _reminders(current, fresh),
         resolvable_from=resolvable_from,
     )
