@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from services.cli import app
 from services.ingest.settings import Settings as IngestSettings
 from services.notify.settings import Settings as NotifySettings
+from services.watchdog.settings import Settings as WatchdogSettings
 from services.web.settings import Settings as WebSettings
 from streams.settings import PREFIX, CoreSettings
 from streams.worker_settings import Settings as WorkerSettings
@@ -26,6 +27,9 @@ OURS: dict[str, type[CoreSettings]] = {
 ONCE = {"migrate", "topics"}
 COMPOSE = read(DEPLOY / "compose.yaml")
 SERVICES: dict[str, Any] = COMPOSE["services"]
+WATCHDOG: dict[str, Any] = read(DEPLOY / "watchdog.yaml")["services"]["watchdog"]
+"""On a host of its own, and so in a file of its own."""
+EVERY = {**SERVICES, "watchdog": WATCHDOG}
 EXAMPLE = (DEPLOY / ".env.example").read_text(encoding="utf-8")
 
 
@@ -35,11 +39,11 @@ def test_the_whole_system_is_there_and_the_file_names_no_version() -> None:
     assert "version" not in COMPOSE
 
 
-@pytest.mark.parametrize("name", sorted(set(SERVICES) - ONCE))
+@pytest.mark.parametrize("name", sorted(set(EVERY) - ONCE))
 def test_every_lasting_service_tells_whether_it_is_healthy(name: str) -> None:
     """Without a health check nothing can wait for it."""
-    assert SERVICES[name]["healthcheck"]["test"][0] == "CMD"
-    assert SERVICES[name]["restart"] == "unless-stopped"
+    assert EVERY[name]["healthcheck"]["test"][0] == "CMD"
+    assert EVERY[name]["restart"] == "unless-stopped"
 
 
 @pytest.mark.parametrize("name", sorted(OURS))
@@ -64,10 +68,10 @@ def test_a_health_check_asks_the_port_of_its_own_service(name: str) -> None:
     assert {"targets": [f"{name}:{port}"], "labels": {"service": name}} in scraped
 
 
-@pytest.mark.parametrize("name", sorted(ONCE | set(OURS)))
+@pytest.mark.parametrize("name", sorted({*ONCE, *OURS, "watchdog"}))
 def test_our_containers_have_no_rights_to_spare(name: str) -> None:
     """Read-only, no capabilities, no way to gain any; and the image's user is not root."""
-    service = SERVICES[name]
+    service = EVERY[name]
 
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -93,31 +97,44 @@ def test_observability_is_a_choice() -> None:
 
 def test_nothing_is_published_beyond_this_host_by_default() -> None:
     """Who opens a port to the network decides so in .env."""
-    published = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    published = [port for service in EVERY.values() for port in service.get("ports", [])]
 
     assert published
     assert all(re.fullmatch(r"\$\{PUMPWATCH_[A-Z]+_PUBLISH:-127\.0\.0\.1:\d+\}:\d+", port) for port in published)
 
 
 def test_every_variable_is_in_the_example_and_no_secret_has_a_default() -> None:
-    """The example lists exactly what the file reads; passwords in it are empty."""
-    used = set(re.findall(r"\$\{([A-Z_]+)", (DEPLOY / "compose.yaml").read_text()))
+    """The example lists exactly what the files read; secrets in it are empty."""
+    files = [(DEPLOY / name).read_text() for name in ("compose.yaml", "watchdog.yaml")]
+    used = {name for text in files for name in re.findall(r"\$\{([A-Z_]+)", text)}
     used |= {
-        key for service in SERVICES.values() for key, value in service.get("environment", {}).items() if value is None
+        key for service in EVERY.values() for key, value in service.get("environment", {}).items() if value is None
     }
     listed = dict(re.findall(r"^(?:# )?([A-Z_]+)=(.*)$", EXAMPLE, re.MULTILINE))
 
     assert set(listed) == used
-    assert {name: value for name, value in listed.items() if "PASSWORD" in name and value} == {}
+    secret = re.compile("PASSWORD|TOKEN|SECRET")
+    assert {name: value for name, value in listed.items() if secret.search(name) and value} == {}
 
 
-@pytest.mark.parametrize("name", sorted(OURS))
-def test_every_setting_of_a_service_exists(name: str) -> None:
+@pytest.mark.parametrize(("name", "settings"), sorted({**OURS, "watchdog": WatchdogSettings}.items()))
+def test_every_setting_of_a_service_exists(name: str, settings: type[CoreSettings]) -> None:
     """A misspelt variable would be ignored in silence."""
-    known = {f"{PREFIX}{field.upper()}" for field in OURS[name].model_fields}
-    given = {key for key in SERVICES[name]["environment"] if key.startswith(PREFIX)}
+    known = {f"{PREFIX}{field.upper()}" for field in settings.model_fields}
+    given = {key for key in EVERY[name]["environment"] if key.startswith(PREFIX)}
 
+    assert given
     assert given <= known
+
+
+def test_the_watchdog_is_asked_and_paged_on_its_own_ports() -> None:
+    """The health check asks the metrics port, and what is published is where notify delivers."""
+    health, receiver = (
+        WatchdogSettings.model_fields[f"watchdog_{name}_port"].default for name in ("metrics", "receiver")
+    )
+
+    assert f"http://127.0.0.1:{health}/livez" in WATCHDOG["healthcheck"]["test"][-1]
+    assert [port.rpartition(":")[2] for port in WATCHDOG["ports"]] == [str(receiver)]
 
 
 @pytest.mark.parametrize("name", sorted(ONCE))
