@@ -119,17 +119,20 @@ _READ: Final = """
 """
 
 
+TOLD: Final = "state IN ('sending', 'sent', 'delivered', 'seen', 'confirmed')"
+"""SQL: whether a notification told somebody, as far as anybody knows."""
+
 # Who was told, ever; and what the running climb had still to send.
-_PAGES: Final = """
+_PAGES: Final = f"""
     SELECT DISTINCT ON (person, channel) step, person, channel, reason, told
     FROM (
-        SELECT n.*, n.state IN ('sending', 'sent', 'delivered', 'seen', 'confirmed') AS told, l.started_at
+        SELECT n.*, n.{TOLD} AS told, l.started_at
         FROM notification n LEFT JOIN ladder l USING (alert_id)
         WHERE n.alert_id = $1 AND n.state <> 'failed' AND n.reason <> 'correction'
     ) page
     WHERE told OR queued_at >= started_at
     ORDER BY person, channel, told DESC, queued_at DESC
-"""
+"""  # noqa: S608 - a constant
 
 
 async def looks(connection: Connection, alert_ids: Sequence[UUID]) -> list[Look]:

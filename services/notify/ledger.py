@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID, uuid4
 
-from services.notify.cases import Connection, Look
+from services.notify.cases import TOLD, Connection, Look
 from streams.domain.escalation import Cause, Channel, Decision, Due, Silence
 
 CORRECTION: Final = "correction"
@@ -67,17 +67,17 @@ _CONFIRMED: Final = """
 
 # Once for each time that somebody was told: an alert may be taken back, stand again, and be taken back again. Who was
 # told before another alert took the thread over hears of both from that one; who was to hear so has been told.
-_CORRECT: Final = """
+_CORRECT: Final = f"""
     INSERT INTO notification (notification_id, alert_id, step, channel, person, reason, state, next_try_at)
     SELECT gen_random_uuid(), alert_id, max(step), channel, person, 'correction', 'queued', now()
     FROM notification
     WHERE alert_id = ANY($1) AND channel <> 'worklist'
     GROUP BY alert_id, channel, person
     HAVING max(queued_at) FILTER (WHERE reason = 'taken_over' OR (
-               reason <> 'correction' AND state IN ('sending', 'sent', 'delivered', 'seen', 'confirmed')))
+               reason <> 'correction' AND {TOLD}))
            > greatest(max(queued_at) FILTER (WHERE reason = 'correction'),
                       (SELECT max(took_over_at) FROM ladder WHERE thread_id = notification.alert_id), '-infinity')
-"""
+"""  # noqa: S608 - a constant
 
 
 async def write(connection: Connection, verdicts: Sequence[Verdict], handled: Sequence[int] = ()) -> None:

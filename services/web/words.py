@@ -26,7 +26,6 @@ REASONS: Final = {
     "condition_met": "the condition was met",
     "deadline_passed": "a deadline passed",
     "condition_ended": "the condition ended",
-    "heard_again": "the pump was heard again",
     "service_outage": "the pump was heard again: the whole site had been silent, not this pump alone",
     "resolved_by_person": "a person resolved it",
     "confirmed_by_person": "a person has taken it",

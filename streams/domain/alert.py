@@ -59,7 +59,6 @@ class Reason(StrEnum):
     CONDITION_MET = "condition_met"
     DEADLINE_PASSED = "deadline_passed"
     CONDITION_ENDED = "condition_ended"
-    HEARD_AGAIN = "heard_again"
     SERVICE_OUTAGE = "service_outage"
     RESOLVED_BY_PERSON = "resolved_by_person"
     MRI_DECLARED = "mri_declared"
