@@ -101,8 +101,11 @@ def _dose_differs(view: View, rate: Mean | None, parameters: Mapping[str, Any]) 
         return (max(asked_at, rate.known_at), f"{dose / prescribed:.2f} times the prescribed dose"), None
     log = view.state.dosing
     changed_at = log.program.changed_at
-    if changed_at is None or log.schedule.heard_at is None or log.schedule.heard_at < changed_at:
+    if changed_at is None:
         return None, None
+    if log.schedule.heard_at is None or log.schedule.heard_at < changed_at:
+        # After a day without another rate, the one from before the change is judged.
+        return None, next_after([changed_at + DAY], view.at)
     # The whole day is not known yet, but a day's dose may have been given already.
     given_at = _given_at(view, changed_at, (prescribed + limit) / concentration)
     if given_at is not None and given_at <= view.at:
