@@ -5,7 +5,7 @@
 
 PARTS ?=
 MUTANTS ?= 600
-SEED ?= 1
+SEED ?= $(shell date +%s)
 PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
 VENV := .venv
@@ -26,7 +26,7 @@ run: $(RUN_STAMP) ## Start everything on this machine: PostgreSQL, Kafka, all se
 	@exec $(BIN)/python -m services.standalone
 
 test: $(TEST_STAMP) programs check ## Check and test everything
-	$(PYTEST) -n 2 --dist loadfile --cov --cov-report=term-missing:skip-covered
+	$(PYTEST) -n 3 --dist loadgroup --hypothesis-seed=$(SEED) --cov --cov-report=term-missing:skip-covered
 
 check: $(TEST_STAMP) ## Format, lint, types, direction of imports, rules and what they are for
 	$(BIN)/ruff format --check .
@@ -56,7 +56,7 @@ faults: $(TEST_STAMP) ## Kill and pause every process under load, 200 times
 	PUMPWATCH_FAULT_CYCLES=200 $(PYTEST) tests/faults
 
 properties: $(TEST_STAMP) ## The laws of the core on many more cases
-	PUMPWATCH_LIVES=20000 $(PYTEST) tests/domain --timeout 3600
+	PUMPWATCH_LIVES=10000 $(PYTEST) -n auto --dist loadgroup tests/domain -m no_cover --timeout 7200 --hypothesis-seed=$(SEED)
 
 mutation: $(TEST_STAMP) ## Do the tests notice faults in the core? MUTANTS=600, all or survivors (of the last run); SEED=1
 	$(BIN)/python -m tests.mutation $(MUTANTS) --seed $(SEED)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.domain import pipeline
@@ -20,6 +19,7 @@ from streams.domain.telemetry import Received
 from streams.domain.world import World
 from streams.rehearsal import START, moment, profiles_of, received_of
 from streams.rulebook import load
+from tests.domain.laws import LIVES, SECOND
 
 pytestmark = pytest.mark.timeout(900)
 """Hundreds of lives, on a machine that may be busy."""
@@ -30,7 +30,6 @@ NON_DELIVERY = frozenset(
     {"DLV-01", "DLV-03", "DLV-04", "DLV-05", "DLV-09", "RSV-02", *(f"MRI-0{n}" for n in range(2, 7))}
 )
 MRI_START = {"type": "mri_start", "declared_by": "radiology"}
-SECOND = timedelta(seconds=1)
 
 
 class Scene:
@@ -352,12 +351,6 @@ PROFILES = st.sampled_from(
         {"family": "prometra_ii"},
     ]
 )
-_LIVES = settings(
-    max_examples=int(os.environ.get("PUMPWATCH_LIVES", "500")) // 2,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
 
 
 @st.composite
@@ -410,7 +403,8 @@ def _speaks(record: AlertRecord, told: Iterable[AlertRecord], ledger: Iterable[A
     return parent is None or parent.priority.rank < record.priority.rank or parent in told
 
 
-@_LIVES
+@pytest.mark.no_cover
+@LIVES
 @given(told=_scans(), overrides=PROFILES, hours=st.integers(0, 14))
 def test_no_window_hides_non_delivery_past_half_of_the_budget(
     told: list[Received], overrides: dict[str, Any], hours: int
@@ -426,7 +420,8 @@ def test_no_window_hides_non_delivery_past_half_of_the_budget(
         _heard_of(scene, until)
 
 
-@_LIVES
+@pytest.mark.no_cover
+@LIVES
 @given(told=_scans(), overrides=PROFILES, closing=st.lists(st.integers(0, 900), max_size=5))
 def test_nothing_that_a_person_closes_stops_the_delivery_clock(
     told: list[Received], overrides: dict[str, Any], closing: list[int]

@@ -2,44 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import random
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
-import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.domain import pipeline
 from streams.domain.alert import AlertEventKind
 from streams.domain.pipeline import Disposition, Hearing
 from streams.domain.profile import ProfileHistory
-from streams.domain.rule import RuleBook
 from streams.domain.telemetry import NORMAL_LEAD, Received, Report
 from streams.domain.world import LATENESS
 from streams.rulebook import load
+from tests.domain.laws import LIVES, MARKS, SECOND, judging_all, slots
 from tests.domain.lives import PROFILES, START, arrive, deaf, reports
 
-pytestmark = pytest.mark.timeout(900)
-"""Hundreds of lives, on a machine that may be busy."""
+pytestmark = MARKS
 RULES = load(Path(__file__).parents[2] / "alert_rules")
-THOROUGH = RuleBook(tuple(replace(rule, reads=("*",), follows=("*",)) for rule in RULES))
-"""The same rules, each judged at every fact."""
-LIVES = settings(
-    max_examples=int(os.environ.get("PUMPWATCH_LIVES", "500")),
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-SECOND = timedelta(seconds=1)
-
-
-def _slots(told: list[Report]) -> list[datetime]:
-    """Arrival times after everything happened, all within the lateness bound."""
-    end = max(max(report.event_time, report.gateway_time) for report in told)
-    return [end + (index + 1) * SECOND for index in range(len(told))]
+THOROUGH = judging_all(RULES)
 
 
 @LIVES
@@ -48,12 +30,12 @@ def test_any_order_within_the_lateness_bound_ends_in_the_same_history(
     told: list[Report], profiles: ProfileHistory, seed: int
 ) -> None:
     """G3: effective history is a function of the set of reports."""
-    slots = _slots(told)
+    times = slots(told)
     shuffled = random.Random(seed).sample(told, len(told))
-    until = slots[-1] + 2 * LATENESS
+    until = times[-1] + 2 * LATENESS
 
-    ordered = arrive(zip(slots, told, strict=True), profiles, RULES, until=until)
-    scrambled = arrive(zip(slots, shuffled, strict=True), profiles, RULES, until=until)
+    ordered = arrive(zip(times, told, strict=True), profiles, RULES, until=until)
+    scrambled = arrive(zip(times, shuffled, strict=True), profiles, RULES, until=until)
 
     assert scrambled.history() == ordered.history()
     assert scrambled.world.head.state == ordered.world.head.state
@@ -64,10 +46,10 @@ def test_any_order_within_the_lateness_bound_ends_in_the_same_history(
 def test_duplicates_and_reordering_change_no_history(told: list[Report], profiles: ProfileHistory, seed: int) -> None:
     """G2 and G3: reports resent at any later time have no effect."""
     chance = random.Random(seed)
-    slots = _slots(told)
-    arrivals = list(zip(slots, chance.sample(told, len(told)), strict=True))
+    times = slots(told)
+    arrivals = list(zip(times, chance.sample(told, len(told)), strict=True))
     resent = [(at + timedelta(milliseconds=chance.randint(1, 60_000)), report) for at, report in arrivals]
-    until = slots[-1] + 2 * LATENESS
+    until = times[-1] + 2 * LATENESS
 
     once = arrive(arrivals, profiles, RULES, until=until)
     twice = arrive([*arrivals, *resent], profiles, RULES, until=until)
@@ -79,9 +61,9 @@ def test_duplicates_and_reordering_change_no_history(told: list[Report], profile
 @given(told=reports(), profiles=PROFILES, seed=st.integers(0, 2**32))
 def test_judging_only_what_changed_finds_the_same(told: list[Report], profiles: ProfileHistory, seed: int) -> None:
     """A condition that leaves out of ``reads`` what it looks at would be judged too late."""
-    slots = _slots(told)
-    arrivals = list(zip(slots, random.Random(seed).sample(told, len(told)), strict=True))
-    until = slots[-1] + 2 * LATENESS
+    times = slots(told)
+    arrivals = list(zip(times, random.Random(seed).sample(told, len(told)), strict=True))
+    until = times[-1] + 2 * LATENESS
 
     quick = arrive(arrivals, profiles, RULES, until=until)
     thorough = arrive(arrivals, profiles, THOROUGH, until=until)
@@ -138,11 +120,11 @@ def test_looking_in_between_changes_no_history(
 @given(told=reports(), profiles=PROFILES)
 def test_live_and_late_delivery_end_in_the_same_history(told: list[Report], profiles: ProfileHistory) -> None:
     """A gateway that was cut off for days and then sends its buffer in order ends where a live one does."""
-    slots = _slots(told)
-    until = slots[-1] + 2 * LATENESS
+    times = slots(told)
+    until = times[-1] + 2 * LATENESS
 
     live = arrive([(report.gateway_time + SECOND, report) for report in told], profiles, RULES, until=until)
-    buffered = arrive(zip(slots, told, strict=True), profiles, RULES, until=until)
+    buffered = arrive(zip(times, told, strict=True), profiles, RULES, until=until)
 
     assert live.history() == buffered.history()
 
@@ -200,12 +182,12 @@ def test_a_clock_that_is_off_ends_in_the_same_history_in_any_order_of_arrival(
     told: list[Report], profiles: ProfileHistory, seed: int
 ) -> None:
     """I9: reports that wait in quarantine while the clock is learned are released wherever they arrived."""
-    slots = _slots(told)
-    until = slots[-1] + 2 * LATENESS
+    times = slots(told)
+    until = times[-1] + 2 * LATENESS
     # The newest first: each report is judged with as little knowledge of the clock as there can be.
-    backwards = arrive(zip(slots, reversed(told), strict=True), profiles, RULES, until=until)
+    backwards = arrive(zip(times, reversed(told), strict=True), profiles, RULES, until=until)
     shuffled = random.Random(seed).sample(told, len(told))
-    scrambled = arrive(zip(slots, shuffled, strict=True), profiles, RULES, until=until)
+    scrambled = arrive(zip(times, shuffled, strict=True), profiles, RULES, until=until)
 
     live = arrive([(report.gateway_time + SECOND, report) for report in told], profiles, RULES, until=until)
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
-from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
-import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.domain import pipeline
@@ -18,27 +15,13 @@ from streams.domain.profile import ProfileHistory
 from streams.domain.rule import RuleBook
 from streams.domain.telemetry import Received, Report
 from streams.domain.world import LATENESS
+from tests.domain.laws import LIVES, MARKS, SECOND, judging_all, slots
 from tests.domain.lives import PROFILES, START, arrive, reports
 from tests.domain.typed import typed_rules
 
-pytestmark = pytest.mark.timeout(900)
-"""Hundreds of lives, on a machine that may be busy."""
+pytestmark = MARKS
 RULES = RuleBook(typed_rules())
-THOROUGH = RuleBook(tuple(replace(rule, reads=("*",), follows=("*",)) for rule in RULES))
-"""The same rules, each judged at every fact."""
-LIVES = settings(
-    max_examples=max(20, int(os.environ.get("PUMPWATCH_LIVES", "500")) // 4),
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
-)
-SECOND = timedelta(seconds=1)
-
-
-def _slots(told: list[Report]) -> list[datetime]:
-    """Arrival times after everything happened, all within the lateness bound."""
-    end = max(max(report.event_time, report.gateway_time) for report in told)
-    return [end + (index + 1) * SECOND for index in range(len(told))]
+THOROUGH = judging_all(RULES)
 
 
 @LIVES
@@ -47,12 +30,12 @@ def test_any_order_of_arrival_ends_in_the_same_history_and_memories(
     told: list[Report], profiles: ProfileHistory, seed: int
 ) -> None:
     """G3, and live as well: what leaves remember is a function of the reports."""
-    slots = _slots(told)
+    times = slots(told)
     shuffled = random.Random(seed).sample(told, len(told))
-    until = slots[-1] + 2 * LATENESS
+    until = times[-1] + 2 * LATENESS
 
-    ordered = arrive(zip(slots, told, strict=True), profiles, RULES, until=until)
-    scrambled = arrive(zip(slots, shuffled, strict=True), profiles, RULES, until=until)
+    ordered = arrive(zip(times, told, strict=True), profiles, RULES, until=until)
+    scrambled = arrive(zip(times, shuffled, strict=True), profiles, RULES, until=until)
     live = arrive([(report.gateway_time + SECOND, report) for report in told], profiles, RULES, until=until)
 
     assert scrambled.history() == ordered.history() == live.history()
@@ -63,9 +46,9 @@ def test_any_order_of_arrival_ends_in_the_same_history_and_memories(
 @given(told=reports(), profiles=PROFILES, seed=st.integers(0, 2**32))
 def test_judging_only_what_changed_finds_the_same(told: list[Report], profiles: ProfileHistory, seed: int) -> None:
     """What a tree listens to and reads is all that it looks at."""
-    slots = _slots(told)
-    arrivals = list(zip(slots, random.Random(seed).sample(told, len(told)), strict=True))
-    until = slots[-1] + 2 * LATENESS
+    times = slots(told)
+    arrivals = list(zip(times, random.Random(seed).sample(told, len(told)), strict=True))
+    until = times[-1] + 2 * LATENESS
 
     quick = arrive(arrivals, profiles, RULES, until=until)
     thorough = arrive(arrivals, profiles, THOROUGH, until=until)

@@ -22,6 +22,8 @@ from streams.domain.profile import ProfileHistory, PumpProfile, profile_from
 from streams.domain.telemetry import Received, Report, validate
 from streams.domain.world import World
 
+pytestmark = pytest.mark.xdist_group("demo")
+"""The twenty minutes are lived once, and all of these tests look at them."""
 START = datetime(2026, 11, 2, 12, 0, 0, 250_000, tzinfo=UTC)
 RULES = rulebook.load(settings.RULES)
 DEMO = load("demo")

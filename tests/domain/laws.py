@@ -1,0 +1,40 @@
+"""How laws of the core are tested: over how many lives, and on which arrivals."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from streams.domain.rule import RuleBook
+from streams.domain.telemetry import Report
+
+MARKS: Final = [
+    # Hundreds of lives, on a machine that may be busy.
+    pytest.mark.timeout(900),
+    # Counting lines takes longer than living, and the examples reach them all.
+    pytest.mark.no_cover,
+]
+LIVES: Final = settings(
+    max_examples=int(os.environ.get("PUMPWATCH_LIVES", "500")),
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+SECOND: Final = timedelta(seconds=1)
+
+
+def slots(told: Sequence[Report]) -> list[datetime]:
+    """Arrival times after everything happened, all within the lateness bound."""
+    end = max(max(report.event_time, report.gateway_time) for report in told)
+    return [end + (index + 1) * SECOND for index in range(len(told))]
+
+
+def judging_all(rules: RuleBook) -> RuleBook:
+    """The same rules, each judged at every fact."""
+    return RuleBook(tuple(replace(rule, reads=("*",), follows=("*",)) for rule in rules))
