@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -23,6 +23,7 @@ from streams.domain.rule import NOT_EVALUABLE, Finding, Named, Rule, RuleBook, S
 from streams.domain.system import SYSTEM_CONDITIONS, SystemBook
 from streams.domain.typed import Escalation, Modifiers, Node, TypedCondition, compiled
 from streams.domain.typed.condition import NO_MODIFIERS
+from streams.domain.typed.signals import Limit
 from streams.domain.typed.tree import DEEPEST, KINDS
 
 HAZARDS: Final = "hazards.yaml"
@@ -431,9 +432,7 @@ def _about_named(content: RuleFile, name: str) -> Iterator[tuple[Place, str]]:
 
 
 def _about_tree(content: RuleFile, tree: Node) -> Iterator[tuple[Place, str]]:
-    for key in ("parameters", "variants", "settings"):
-        if key in content.model_fields_set:
-            yield (key,), "only with a named condition: the leaves of a tree hold their own numbers"
+    yield from _about_parameters(content, tree)
     for key, needed in (("lives_in", "worker"), ("judged_by", "event_time")):
         if getattr(content, key) != needed:
             yield (key,), f"expected {needed}: a tree is judged by what pumps report"
@@ -445,6 +444,48 @@ def _about_tree(content: RuleFile, tree: Node) -> Iterator[tuple[Place, str]]:
     for key, one in _trees(content, tree):
         if one.depth > DEEPEST:
             yield (key,), f"expected at most {DEEPEST} nodes above each other"
+
+
+def _about_parameters(content: RuleFile, tree: Node) -> Iterator[tuple[Place, str]]:
+    """Whether leaves, variants and settings name the parameters that there are, and numbers that fit."""
+    names = content.parameters.keys()
+    expected = f"expected one of {', '.join(sorted(names))}" if names else "the file has no parameters"
+    for index, variant in enumerate(content.variants):
+        for name in sorted(variant.parameters.keys() - names):
+            yield ("variants", str(index), "parameters", name), f"unknown parameter; {expected}"
+    for name in sorted(content.settings.keys() - names):
+        yield ("settings", name), f"unknown parameter; {expected}"
+    used: set[str] = set()
+    for place, leaf in _limits(content, tree):
+        used.update(leaf.parameters)
+        if unknown := sorted(set(leaf.parameters) - names):
+            yield place, f"unknown parameter {unknown[0]}; {expected}"
+            continue
+        for numbers in (content.parameters, *(content.parameters | variant.parameters for variant in content.variants)):
+            try:
+                Limit.given(leaf, numbers)
+            except ValueError as error:
+                yield place, str(error)
+    for name in sorted(names - used):
+        yield ("parameters", name), "no leaf names it"
+
+
+def _limits(content: RuleFile, tree: Node) -> Iterator[tuple[Place, Limit]]:
+    """Every leaf with a limit, and its place in the file."""
+    yield from _limits_below(("condition",), tree)
+    for index, entry in enumerate(content.escalate):
+        yield from _limits_below(("escalate", str(index), "when"), entry.when)
+    if content.clear is not None:
+        yield from _limits_below(("clear",), content.clear)
+
+
+def _limits_below(place: Place, node: Node) -> Iterator[tuple[Place, Limit]]:
+    leaf = node.of_kind(node.kind)
+    if isinstance(leaf, Limit):
+        yield (*place, node.kind), leaf
+    for index, child in enumerate(node.children):
+        step = (node.kind,) if node.kind == "not" else (node.kind, str(index))
+        yield from _limits_below((*place, *step), child)
 
 
 def _trees(content: RuleFile, tree: Node) -> Iterator[tuple[str, Node]]:
@@ -482,10 +523,10 @@ _ELSEWHERE: Final = Named(_not_judged_here, reads=())
 
 
 def _rule(content: RuleFile, content_hash: str) -> Rule:
-    return Rule(
+    rule = Rule(
         id=content.id,
         title=content.title,
-        **_conditioned(content),
+        condition=_not_judged_here,
         parameters=content.parameters,
         latching=content.latching or None,
         freezes=content.freezes,
@@ -503,34 +544,37 @@ def _rule(content: RuleFile, content_hash: str) -> Rule:
         lives_in=content.lives_in,
         examples=tuple(example.model_dump() for example in content.examples),
     )
-
-
-def _conditioned(content: RuleFile) -> dict[str, Any]:
-    """What a rule takes from its condition."""
     if isinstance(content.condition, str):
         named = CONDITIONS[content.condition] if content.lives_in == "worker" else _ELSEWHERE
-        return {
-            "condition": named.judge,
-            "condition_name": content.condition,
-            "reads": named.reads,
-            "follows": named.follows,
-        }
-    condition = TypedCondition(
-        compiled(content.condition, content.id, "condition"),
+        return replace(
+            rule,
+            condition=named.judge,
+            condition_name=content.condition,
+            reads=named.reads,
+            follows=named.follows,
+        )
+    condition = _typed(content, content.condition, rule)
+    return replace(
+        rule,
+        condition=condition,
+        reads=condition.reads,
+        follows=condition.follows,
+        operators=condition.operators,
+    )
+
+
+def _typed(content: RuleFile, tree: Node, rule: Rule) -> TypedCondition:
+    """The condition that a tree describes."""
+    return TypedCondition(
+        compiled(tree, rule, "condition"),
         content.priority or Priority.HIGH,
         content.modifiers,
         [
-            Escalation(entry.priority, entry.modifiers, compiled(entry.when, content.id, f"escalate.{index}"))
+            Escalation(entry.priority, entry.modifiers, compiled(entry.when, rule, f"escalate.{index}"))
             for index, entry in enumerate(content.escalate)
         ],
-        compiled(content.clear, content.id, "clear") if content.clear is not None else None,
+        compiled(content.clear, rule, "clear") if content.clear is not None else None,
     )
-    return {
-        "condition": condition,
-        "reads": condition.reads,
-        "follows": condition.follows,
-        "operators": condition.operators,
-    }
 
 
 def _variant(entry: VariantEntry) -> Variant:
@@ -554,8 +598,8 @@ def _child(node: yaml.Node | None, part: int | str) -> tuple[yaml.Node | None, i
         for key, value in node.value:
             if key.value == part:
                 return value, key.start_mark.line + 1
-    if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-        return node.value[part], node.value[part].start_mark.line + 1
+    if isinstance(node, yaml.SequenceNode) and str(part).isdigit() and int(part) < len(node.value):
+        return node.value[int(part)], node.value[int(part)].start_mark.line + 1
     return None, None
 
 

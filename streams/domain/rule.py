@@ -88,10 +88,7 @@ class View(msgspec.Struct):
 
     def parameters(self, rule: Rule) -> Mapping[str, Any]:
         """The rule's parameters for this pump now: the file's variants that fit, and the patient's own settings."""
-        found = self.therapy.parameters.get(rule.content_hash)
-        if found is None:
-            found = self.therapy.parameters[rule.content_hash] = parameters_in_force(rule, self.therapy)
-        return found
+        return parameters_of(rule, self.therapy)
 
     def due(self, deadline: datetime) -> datetime:
         """A deadline that lies before the profile version which creates it is due when that version starts (M.29)."""
@@ -223,6 +220,14 @@ class Rule:
 class _Values(dict[str, str]):
     def __missing__(self, key: str) -> str:
         return "unknown"
+
+
+def parameters_of(rule: Rule, therapy: Therapy) -> Mapping[str, Any]:
+    """See `parameters_in_force`; found once for each rule and therapy."""
+    found = therapy.parameters.get(rule.content_hash)
+    if found is None:
+        found = therapy.parameters[rule.content_hash] = parameters_in_force(rule, therapy)
+    return found
 
 
 def parameters_in_force(rule: Rule, therapy: Therapy) -> Mapping[str, Any]:

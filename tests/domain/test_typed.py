@@ -23,7 +23,7 @@ from streams.domain.typed import Modifiers
 from streams.domain.typed.truth import Truth, all_of, any_of, negation
 from streams.domain.world import Folded
 from streams.rehearsal import START, profiles_of, received_of, rehearse
-from tests.domain.typed import TREES, node, typed_rule, typed_rules
+from tests.domain.typed import TREES, node, set_for_one, settable, typed_rule, typed_rules
 
 BACLOFEN = profiles_of({})
 ZICONOTIDE = profiles_of(
@@ -194,6 +194,55 @@ def test_an_alarm_opens_on_the_first_message_and_a_report_without_alarms_says_no
     reports = [(0, {"alarms": ["low_reservoir"]}), (15, QUIET), (30, {"alarms": []})]
 
     assert history("alarm: low_reservoir", *reports) == [(0, "opened"), (30, "cleared")]
+
+
+def test_a_limit_that_is_a_parameter_follows_the_drug() -> None:
+    """The file's variants fit as they do for a condition in Python."""
+    said = [(0, warm(38.9)), (10, warm(39.0)), (20, warm(40.9)), (30, warm(41.0)), (40, warm(37.5))]
+
+    assert history(settable(), *said) == [(10, "opened"), (40, "cleared")]
+    assert history(settable(), *said, profiles=ZICONOTIDE) == [(30, "opened"), (40, "cleared")]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        # Beyond the way back the limit itself ends it; what the setting's time leaves open, the default judges.
+        (37.2, [(10, "opened"), (20, "cleared")]),
+        (39.9, [(40, "opened"), (60, "cleared")]),
+        # Looser than the rule allows: the default stays.
+        (40.1, [(30, "opened"), (60, "cleared")]),
+    ],
+)
+def test_a_limit_that_is_a_parameter_follows_the_patient_while_that_is_set(
+    value: float, expected: list[tuple[float, str]]
+) -> None:
+    """From when it is set, until it ends."""
+    known = set_for_one(value, at(5), at(50))
+    said = [(0, warm(37.3)), (10, warm(37.2)), (20, warm(37.1)), (30, warm(39.0)), (40, warm(39.9)), (60, warm(37.4))]
+    if value < 38:
+        said[3:] = [(55, warm(37.3)), (60, warm(37.4))]
+
+    assert history(settable(), *said, profiles=known) == expected
+
+
+def test_a_leaf_begins_anew_where_its_parameter_changes_in_the_file() -> None:
+    """As where its own number changes; the drug's and the patient's numbers share the memory."""
+    same, other = settable(), settable(38.0)
+    [key], [new] = [operator.key for operator in same.operators], [operator.key for operator in other.operators]
+
+    assert key != new
+    assert key == settable().operators[0].key
+
+
+def test_a_leaf_is_never_judged_without_its_number() -> None:
+    """It would be a mistake in the code, and it says so."""
+    threshold = node("threshold: {signal: temperature_celsius, below: {parameter: celsius}}").threshold
+    assert threshold is not None
+
+    with pytest.raises(TypeError, match="celsius"):
+        threshold.met(38.0)
+    assert threshold.given({"celsius": 38.0}).met(37.9)
 
 
 # Trends -------------------------------------------------------------------------------------------------------------
@@ -694,7 +743,7 @@ def _chatter(seed: int, seconds: int) -> list[Received]:
         ("threshold: {signal: temperature_celsius, above: 1, below: 2}", "exactly one of at_least"),
         ("threshold: {signal: temperature_celsius, above: 38, clear: 39}", "clear: expected at most 38"),
         ("threshold: {signal: temperature_celsius, above: 38, hold: PT5M, consecutive: 2}", "hold or consecutive"),
-        ("threshold: {signal: temperature_celsius, above: true}", "valid number"),
+        ("threshold: {signal: temperature_celsius, above: true}", "expected a finite number"),
         ("threshold: {signal: temperature_celsius, above: .nan}", "finite number"),
         ("threshold: {signal: motor, above: 1}", "'temperature_celsius'"),
         ("threshold: {signal: temperature_celsius, above: 1, hold: 5m}", "ISO 8601 duration"),

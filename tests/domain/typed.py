@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import yaml
 from pydantic import TypeAdapter
 
 from streams.domain.alert import Priority
-from streams.domain.rule import Rule
+from streams.domain.care import CareKind, CareRecord
+from streams.domain.profile import ProfileHistory
+from streams.domain.rule import NOT_EVALUABLE, Finding, Rule, Setting, Variant, View
 from streams.domain.typed import Escalation, Modifiers, Node, TypedCondition, compiled
 from streams.domain.typed.condition import NO_MODIFIERS
+from streams.rehearsal import profiles_of
 
 _NODE: TypeAdapter[Node] = TypeAdapter(Node)
 
@@ -33,20 +37,10 @@ def typed_rule(
     **more: Any,
 ) -> Rule:
     """A rule whose condition is the tree in ``text``; ``more`` are other fields of the rule."""
-    condition = TypedCondition(
-        compiled(node(text), rule_id, "condition"),
-        priority,
-        modifiers,
-        [
-            Escalation(step, NO_MODIFIERS, compiled(node(when), rule_id, f"escalate.{index}"))
-            for index, (step, when) in enumerate(escalate)
-        ],
-        compiled(node(clear), rule_id, "clear") if clear is not None else None,
-    )
     rule = Rule(
         id=rule_id,
         title="a typed rule",
-        condition=condition,
+        condition=_none,
         parameters={},
         latching=None,
         freezes="never",
@@ -55,11 +49,29 @@ def typed_rule(
         evidence=(),
         content_hash=f"{rule_id} {text} {clear} {escalate}",
         judged_by="event_time",
+    )
+    rule = replace(rule, **more)
+    condition = TypedCondition(
+        compiled(node(text), rule, "condition"),
+        priority,
+        modifiers,
+        [
+            Escalation(step, NO_MODIFIERS, compiled(node(when), rule, f"escalate.{index}"))
+            for index, (step, when) in enumerate(escalate)
+        ],
+        compiled(node(clear), rule, "clear") if clear is not None else None,
+    )
+    return replace(
+        rule,
+        condition=condition,
         reads=condition.reads,
         follows=condition.follows,
         operators=condition.operators,
     )
-    return replace(rule, **more)
+
+
+def _none(_: View, __: Rule) -> Finding:
+    return NOT_EVALUABLE
 
 
 TREES: Mapping[str, str] = {
@@ -116,4 +128,32 @@ def typed_rules() -> tuple[Rule, ...]:
         clear="event: {type: refill, lasts: P7D}",
     )
     quiet = typed_rule(TREES["count"], rule_id="TYP-93", clear=TREES["quiet"])
-    return (*plain, climbing, waiting, quiet)
+    return (*plain, climbing, waiting, quiet, settable())
+
+
+def settable(celsius: float = 39.0) -> Rule:
+    """A rule whose limit is a parameter: 39 °C, 41 with ziconotide, and for one patient anything up to 40."""
+    return typed_rule(
+        "threshold: {signal: temperature_celsius, at_least: {parameter: celsius}, clear: 37.5}",
+        rule_id="TYP-94",
+        parameters={"celsius": celsius},
+        variants=(Variant({"celsius": 41.0}, drug="ziconotide"),),
+        settings={"celsius": Setting("lower", 40.0)},
+    )
+
+
+def set_for_one(value: float, valid_from: datetime, valid_until: datetime | None = None) -> ProfileHistory:
+    """What is known of a pump whose patient has a limit of its own in `settable`."""
+    record = CareRecord(
+        care_id="S-1",
+        pump_id="P-1",
+        kind=CareKind.SETTING,
+        valid_from=valid_from,
+        valid_until=valid_until,
+        person="ada",
+        reason="made up",
+        rule_id="TYP-94",
+        parameter="celsius",
+        value=value,
+    )
+    return ProfileHistory(profiles_of({}).versions, (record,))

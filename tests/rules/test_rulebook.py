@@ -57,7 +57,7 @@ def test_a_tree_is_a_rule(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("was", "now", "expected"),
     [
-        ("at_least: 38.0", 'at_least: "38"', "5: condition.all.0.threshold.at_least: Input should be a valid number"),
+        ("at_least: 38.0", 'at_least: "38"', "5: condition.all.0.threshold.at_least: expected a finite number, or {"),
         (
             "at_least: 38.0",
             "atleast: 38",
@@ -72,7 +72,27 @@ def test_a_tree_is_a_rule(tmp_path: Path) -> None:
         ("priority: low", "priority: low\npriority: high", "8: priority: the same key again"),
         ("priority: low\n", "", "1: priority: field is required with a tree"),
         ("priority: low", "priority: urgent", "7: priority: Input should be 'info', 'low', 'medium' or 'high'"),
-        ("priority: low", "priority: low\nparameters: {a: 1}", "8: parameters: only with a named condition"),
+        ("priority: low", "priority: low\nparameters: {a: 1}", "8: parameters.a: no leaf names it"),
+        (
+            "at_least: 38.0",
+            "at_least: {parameter: a}",
+            "5: condition.all.0.threshold: unknown parameter a; the file has no parameters",
+        ),
+        (
+            "at_least: 38.0",
+            "at_least: {of: a}",
+            "5: condition.all.0.threshold.at_least: expected a finite number, or {parameter: NAME}",
+        ),
+        (
+            "priority: low",
+            "priority: low\nvariants: [{drug: baclofen, parameters: {a: 1}}]\nparameters: {b: 1}",
+            "8: variants.0.parameters.a: unknown parameter; expected one of b",
+        ),
+        (
+            "priority: low",
+            "priority: low\nsettings: {a: {tighter: lower, loosest: 1}}",
+            "8: settings.a: unknown parameter; the file has no parameters",
+        ),
         ("priority: low", "priority: low\njudged_by: both", "8: judged_by: expected event_time"),
         ("priority: low", "priority: high\nescalate: [{priority: low, when: {alarm: memory_error}}]", "8: escalate"),
         ("°C", "°C {flow}", "8: message: {flow} is unknown; expected one of since, temperature_celsius"),

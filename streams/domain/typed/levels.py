@@ -9,9 +9,9 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
 import msgspec
 from pydantic import Field, StrictBool, StrictStr
@@ -25,12 +25,14 @@ from streams.domain.typed.signals import (
     WORDS,
     Duration,
     Limit,
-    Number,
+    LimitNumber,
     NumberSignal,
+    Parameter,
     WordSignal,
     kept_for,
     listens_to,
     placeholder,
+    plain,
 )
 from streams.domain.typed.truth import UNKNOWN, Truth
 
@@ -99,7 +101,8 @@ class Ways(msgspec.Struct, frozen=True):
 class Threshold(Limit):
     """A number meets a limit, for ``hold`` or on so many ``consecutive`` samples (1 to 20); both inclusive.
 
-    It ends on a sample beyond ``clear`` (inclusive; the limit itself where left out), or after ``clear_hold`` of them.
+    It ends on a sample beyond ``clear`` (inclusive; the limit itself where left out, and where a patient's own limit
+    lies beyond it), or after ``clear_hold`` of them.
     ``keep`` is how long a sample counts: three expected intervals, at least an hour, where left out.
     """
 
@@ -108,7 +111,7 @@ class Threshold(Limit):
     signal: NumberSignal
     hold: Duration | None = None
     consecutive: Consecutive | None = None
-    clear: Number | None = None
+    clear: LimitNumber | None = None
     clear_hold: Duration | None = None
     keep: Duration | None = None
 
@@ -117,9 +120,21 @@ class Threshold(Limit):
         Limit.__post_init__(self)
         if self.hold is not None and self.consecutive is not None:
             raise ValueError("expected hold or consecutive, not both")
-        if self.clear is not None and (self.clear > self.bound if self.rising else self.clear < self.bound):
+        if self.clear is None or self.parameters:
+            return
+        clear, bound = plain(self.clear), plain(self.bound)
+        if clear > bound if self.rising else clear < bound:
             way = "at most" if self.rising else "at least"
-            raise ValueError(f"clear: expected {way} {self.bound:g}, the limit itself")
+            raise ValueError(f"clear: expected {way} {bound:g}, the limit itself")
+
+    def given(self, parameters: Mapping[str, float]) -> Self:
+        """See `Limit.given`; a way back on the wrong side of the limit is left out."""
+        if self.clear is not None:
+            ends = (self.clear, self.bound)
+            clear, bound = (parameters[one.name] if isinstance(one, Parameter) else one for one in ends)
+            if clear > bound if self.rising else clear < bound:
+                return Limit.given(replace(self, clear=None), parameters)
+        return Limit.given(self, parameters)
 
     @property
     def signals(self) -> frozenset[str]:
@@ -144,7 +159,7 @@ class Threshold(Limit):
         met = self.met(value)
         ended = not met
         if self.clear is not None:
-            ended = value <= self.clear if self.rising else value >= self.clear
+            ended = value <= plain(self.clear) if self.rising else value >= plain(self.clear)
             # A limit that excludes its own number must not be met and ended by the same value.
             ended = ended and not met
         until = fact.at + (self.keep or kept_for(fact.therapy))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Final, Literal, Protocol, get_args
+from typing import Annotated, Any, Final, Literal, Protocol, Self, get_args
 
 from pydantic import ConfigDict, Field, PlainValidator, StrictBool, StrictFloat, StrictInt, StrictStr, WithJsonSchema
 
@@ -54,6 +55,39 @@ Duration = Annotated[
     timedelta, PlainValidator(duration), WithJsonSchema({"type": "string", "pattern": f"^{_DURATION.pattern}$"})
 ]
 Number = Annotated[float, Field(strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A number by its name among the rule's ``parameters``: another for some drugs, families, risks and patients."""
+
+    name: str
+
+
+def limit_number(value: object) -> float | Parameter:
+    """Read a limit's number, or the name of the parameter that is its number.
+
+    Raises:
+        ValueError: If it is neither.
+    """
+    if isinstance(value, Parameter):
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
+        return float(value)
+    if isinstance(value, dict) and value.keys() == {"parameter"} and isinstance(value["parameter"], str):
+        return Parameter(value["parameter"])
+    raise ValueError("expected a finite number, or {parameter: NAME} with one of the rule's parameters")
+
+
+_PARAMETER_SCHEMA: Final = {
+    "type": "object",
+    "properties": {"parameter": {"type": "string"}},
+    "required": ["parameter"],
+    "additionalProperties": False,
+}
+LimitNumber = Annotated[
+    float | Parameter, PlainValidator(limit_number), WithJsonSchema({"anyOf": [{"type": "number"}, _PARAMETER_SCHEMA]})
+]
 CumulativeSignal = Literal["volume_programmed_ml", "volume_delivered_ml"]
 LevelSignal = Literal["reservoir_estimated_ml", "reservoir_measured_ml"]
 NumberSignal = Literal[
@@ -162,14 +196,17 @@ class Leaf(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """One limit: ``at_least`` and ``at_most`` include it, ``above`` and ``below`` do not."""
+    """One limit: ``at_least`` and ``at_most`` include it, ``above`` and ``below`` do not.
+
+    A number may be a `Parameter`; `given` puts a pump's parameters in before the leaf observes or judges anything.
+    """
 
     __pydantic_config__ = CLOSED
 
-    at_least: Number | None = None
-    at_most: Number | None = None
-    above: Number | None = None
-    below: Number | None = None
+    at_least: LimitNumber | None = None
+    at_most: LimitNumber | None = None
+    above: LimitNumber | None = None
+    below: LimitNumber | None = None
 
     def __post_init__(self) -> None:
         """Check that there is exactly one."""
@@ -183,20 +220,42 @@ class Limit:
         return self.at_least is not None or self.above is not None
 
     @property
-    def bound(self) -> float:
+    def bound(self) -> float | Parameter:
         """The number."""
         given = (self.at_least, self.at_most, self.above, self.below)
         return next(value for value in given if value is not None)
 
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of the rule's parameters in it, sorted."""
+        values = (getattr(self, one.name) for one in fields(self))
+        return tuple(sorted({value.name for value in values if isinstance(value, Parameter)}))
+
+    def given(self, parameters: Mapping[str, float]) -> Self:
+        """The same with numbers in the place of their names.
+
+        Raises:
+            ValueError: If the numbers do not fit each other.
+        """
+        values = {one.name: getattr(self, one.name) for one in fields(self)}
+        numbers = {key: float(parameters[one.name]) for key, one in values.items() if isinstance(one, Parameter)}
+        return replace(self, **numbers)
+
     def met(self, value: float) -> bool:
         """Whether a value meets the limit."""
+        bound = plain(self.bound)
         if self.at_least is not None:
-            return value >= self.at_least
+            return value >= bound
         if self.at_most is not None:
-            return value <= self.at_most
-        if self.above is not None:
-            return value > self.above
-        return value < self.bound
+            return value <= bound
+        return value > bound if self.above is not None else value < bound
+
+
+def plain(number: float | Parameter) -> float:
+    """The number, once it was given."""
+    if isinstance(number, Parameter):
+        raise TypeError(f"parameter {number.name} was not given")
+    return number
 
 
 EVENT_WORDS: Final[Mapping[str, tuple[str | bool, ...]]] = {

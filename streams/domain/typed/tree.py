@@ -5,18 +5,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Protocol
+from typing import Annotated, Any, Final, Protocol, cast
 
 from pydantic import Field, PlainValidator, StrictBool, StrictFloat, StrictInt, WithJsonSchema
 
 from streams.domain.conditions import CONDITIONS
 from streams.domain.memory import EMPTY, Operator
-from streams.domain.rule import Named, Presence, Rule, View
+from streams.domain.profile import Therapy
+from streams.domain.rule import Named, Presence, Rule, View, parameters_of
 from streams.domain.telemetry import Alarm
 from streams.domain.typed.drift import Cusum
 from streams.domain.typed.levels import AlarmCode, Threshold, Word
 from streams.domain.typed.occurrences import Absence, Count, Deadline, Happened
-from streams.domain.typed.signals import CLOSED, Duration, Leaf
+from streams.domain.typed.signals import CLOSED, Duration, Leaf, Limit
 from streams.domain.typed.trends import Predicted, Rate, Ratio
 from streams.domain.typed.truth import Truth, all_of, any_of, held, negation
 
@@ -141,6 +142,25 @@ class LeafPart:
         return self.leaf.values(view.memory.get(self.key, EMPTY))
 
 
+class GivenLeafPart(LeafPart):
+    """A leaf whose limit is among the rule's parameters, and so another for some pumps."""
+
+    def __init__(self, key: str, leaf: Limit, rule: Rule) -> None:
+        super().__init__(key, cast("Leaf", leaf))
+        self._template, self._rule, self._names = leaf, rule, leaf.parameters
+        self._leaves: dict[tuple[float, ...], Leaf] = {}
+        self.observe = lambda memory, fact: self._given(fact.therapy).observe(memory, fact)
+        self._judge = lambda memory, view: self._given(view.therapy).judge(memory, view)
+
+    def _given(self, therapy: Therapy) -> Leaf:
+        parameters = parameters_of(self._rule, therapy)
+        numbers = tuple(parameters[name] for name in self._names)
+        leaf = self._leaves.get(numbers)
+        if leaf is None:
+            leaf = self._leaves[numbers] = cast("Leaf", self._template.given(parameters))
+        return leaf
+
+
 class NamedPart:
     """A condition in Python, under an id and with parameters of its own."""
 
@@ -224,24 +244,42 @@ class Held(Joined):
         return truth if self._hold is None else held(truth, self._hold, view.at)
 
 
-def compiled(node: Node, rule_id: str, path: str) -> Part:
-    """The part that a node describes; ``path`` is its place in the rule file."""
-    part = _compiled(node, rule_id, path)
+def compiled(node: Node, rule: Rule, path: str) -> Part:
+    """The part that a node describes.
+
+    Args:
+        node: In ``rule``'s file.
+        rule: For its id and its parameters; its condition is what is being made.
+        path: The node's place in the file.
+    """
+    part = _compiled(node, rule, path)
     return part if node.hold is None else Held(part, node)
 
 
-def _compiled(node: Node, rule_id: str, path: str) -> Part:
+def _compiled(node: Node, rule: Rule, path: str) -> Part:
     if node.all_ is not None:
-        return All([compiled(child, rule_id, f"{path}.all.{index}") for index, child in enumerate(node.all_)])
+        return All([compiled(child, rule, f"{path}.all.{index}") for index, child in enumerate(node.all_)])
     if node.any_ is not None:
-        return AnyOf([compiled(child, rule_id, f"{path}.any.{index}") for index, child in enumerate(node.any_)])
+        return AnyOf([compiled(child, rule, f"{path}.any.{index}") for index, child in enumerate(node.any_)])
     if node.not_ is not None:
-        return Not([compiled(node.not_, rule_id, f"{path}.not")])
+        return Not([compiled(node.not_, rule, f"{path}.not")])
     if node.named is not None:
-        return _named(node.named, node.parameters, f"{rule_id}:{path}")
+        return _named(node.named, node.parameters, f"{rule.id}:{path}")
     leaf: Leaf = AlarmCode(node.alarm) if node.alarm is not None else node.of_kind(node.kind)
-    said = hashlib.blake2b(f"{LAYOUT} {leaf!r}".encode(), digest_size=4).hexdigest()
-    return LeafPart(f"{rule_id}:{path}:{said}", leaf)
+    if isinstance(leaf, Limit) and leaf.parameters:
+        return GivenLeafPart(f"{rule.id}:{path}:{_said(leaf, *_numbers(rule, leaf.parameters))}", leaf, rule)
+    return LeafPart(f"{rule.id}:{path}:{_said(leaf)}", leaf)
+
+
+def _said(*words: object) -> str:
+    """A short word for what a leaf means: it begins anew with an empty memory whenever that changes."""
+    text = " ".join(map(repr, words))
+    return hashlib.blake2b(f"{LAYOUT} {text}".encode(), digest_size=4).hexdigest()
+
+
+def _numbers(rule: Rule, names: Sequence[str]) -> tuple[object, ...]:
+    """What the file says of these parameters; a patient's own setting is no change of the rule."""
+    return [(name, rule.parameters[name]) for name in names], rule.variants
 
 
 def _named(name: str, parameters: Mapping[str, Any], key: str) -> NamedPart:
