@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from streams.deciding import Decided, decide_pump, decide_tick, explain_silences
-from streams.domain.alert import Reason
+from streams.domain.alert import AlertEventKind, Reason
 from streams.domain.outage import explained, silences_ended
 from streams.domain.pipeline import Hearing, new_world
 from streams.domain.telemetry import Motor
@@ -51,6 +53,17 @@ def test_only_a_silence_that_ends_is_asked_about() -> None:
     (change,) = _heard_again(Motor.STALLED).changes
     assert len(silences_ended(change.events)) == 1
     assert len(change.events) > 1
+
+
+def test_no_other_end_and_no_beginning_of_a_silence_is_asked_about() -> None:
+    """A stall that ends beside it has its own cause, and a silence that begins has not ended."""
+    (change,) = _heard_again().changes
+    [ended] = [event for event in change.events if event.kind is AlertEventKind.CLEARED]
+    begun = replace(ended, kind=AlertEventKind.OPENED)
+    other = replace(ended, alert=replace(ended.alert, rule_id="DLV-01"))
+
+    assert silences_ended((begun, other)) == []
+    assert silences_ended((begun, other, ended)) == [ended.alert.alert_id]
 
 
 def test_the_outage_is_the_cause_in_the_fact_and_in_the_world_and_nothing_else_changes() -> None:
