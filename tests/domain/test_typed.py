@@ -736,6 +736,14 @@ def _chatter(seed: int, seconds: int) -> list[Received]:
 # Files --------------------------------------------------------------------------------------------------------------
 
 
+def test_what_lapses_by_time_inside_a_tree_is_judged_when_it_lapses() -> None:
+    """Also where all of it held before, and nobody reports at that moment."""
+    tree = "not: {all: [{event: {type: mri_start, lasts: PT1H}}, {event: {type: bolus, lasts: PT2H}}]}"
+    both = [{"type": "mri_start"}, {"type": "bolus", "outcome": "delivered", "volume_ml": 0.1}]
+
+    assert history(tree, (0, {"events": both}), (50, QUIET), until=70) == [(60, "opened")]
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
