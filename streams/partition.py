@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -96,6 +96,12 @@ class Record:
     value: bytes
 
 
+def consecutive(records: Sequence[Record]) -> list[Record]:
+    """The records from the first on as long as each offset follows the one before."""
+    first = records[0].offset
+    return [record for place, record in enumerate(records) if record.offset == first + place]
+
+
 class Inbox:
     """Records that came from the broker and wait for their turn; see `streams.turns.Turns`."""
 
@@ -128,6 +134,11 @@ class Inbox:
     def size(self) -> int:
         """Bytes that wait."""
         return self._bytes
+
+    @property
+    def next_size(self) -> int:
+        """Bytes of the record that comes next; 0: none waits."""
+        return len(self._records[0].value) if self._records else 0
 
     def take(self, records: int, size: int) -> list[Record]:
         """The next of them, as many as fit ``records`` and ``size`` bytes; one that alone is larger than that, too."""
@@ -197,6 +208,15 @@ class Partition:
     def open(self) -> bool:
         """Whether records and ticks of it may be applied."""
         return self.assigned and self.stopped is None
+
+    def expects(self, records: Sequence[Record]) -> bool:
+        """Whether these are its next records, as far as is known."""
+        return (
+            self.open
+            and not self.unsure
+            and records[0].offset == self.next_offset
+            and len(consecutive(records)) == len(records)
+        )
 
     def take_over(self, next_offset: int, stopped: Stop | None, at: float) -> None:
         """The broker gave it to us, and PostgreSQL says what comes next; ``at`` is monotonic seconds."""

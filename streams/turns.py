@@ -72,8 +72,8 @@ class Turns:
         load: list[tuple[Partition, Sequence[Record]]] = []
         records, size = RUN_RECORDS, RUN_BYTES
         for partition in ready:
-            if load and (records <= 0 or size <= 0):
-                break
+            if load and (records <= 0 or size < partition.inbox.next_size):
+                continue
             taken = partition.inbox.take(records, size)
             records -= len(taken)
             size -= sum(len(record.value) for record in taken)

@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError
 
 from streams.applying import Apart, Applier, ClinicalStore, TooManyDeadLetters
 from streams.metrics import Failure, Metrics, RecordOutcome
-from streams.partition import LogRange, Partition, Record, Stop
+from streams.partition import LogRange, Partition, Record, Stop, consecutive
 from streams.store import Fenced, StaleWorlds
 from streams.turns import Load, Turns
 from streams.worker_settings import Settings
@@ -206,7 +206,7 @@ class Worker:
     # Records ----------------------------------------------------------------------------------------------------------
 
     def offer(self, record: Record) -> None:
-        """Take a record from the broker; its partition's runner settles it in its turn."""
+        """Take a record from the broker; it is settled in its turn."""
         partition = self._partitions.get(record.partition)
         if partition is None or not partition.open:
             self._metrics.records.labels(RecordOutcome.IGNORED).inc()
@@ -241,11 +241,11 @@ class Worker:
         Whatever is out of the ordinary in one partition is settled there, where it cannot hold up the others.
         """
         if len(load) == 1:
-            return False
+            return False  # Nothing is saved, and alone it takes fewer steps.
         async with AsyncExitStack() as held:
             for partition, _ in load:
                 await held.enter_async_context(partition.lock)
-            if not all(_as_expected(partition, records) for partition, records in load):
+            if not all(partition.expects(records) for partition, records in load):
                 return False
             for partition, records in load:
                 partition.tried_until = records[-1].offset + 1
@@ -377,22 +377,6 @@ class Worker:
         self._metrics.last_processed.set_to_current_time()
         partition.moved_to(next_offset, time.monotonic())
         partition.tried_until = 0
-
-
-def _as_expected(partition: Partition, records: Sequence[Record]) -> bool:
-    """Whether these are the partition's next records, as far as is known."""
-    return (
-        partition.open
-        and not partition.unsure
-        and records[0].offset == partition.next_offset
-        and len(consecutive(records)) == len(records)
-    )
-
-
-def consecutive(records: Sequence[Record]) -> list[Record]:
-    """The records from the first on as long as each offset follows the one before."""
-    first = records[0].offset
-    return [record for place, record in enumerate(records) if record.offset == first + place]
 
 
 def _nothing(partition: int) -> None:

@@ -14,7 +14,7 @@ from streams.domain.telemetry import Received
 from streams.metrics import RecordOutcome
 from streams.partition import LogRange, Partition, Record, Stop
 from streams.topics import encode_batch, partition_of
-from streams.turns import RUN_BYTES, RUN_RECORDS, Turns
+from streams.turns import RUN_BYTES, RUN_RECORDS, Load, Turns
 from streams.worker import Worker
 from tests.services.worker.bench import Bench, quick_settings, received
 from tests.services.worker.memory import REFUSED_CHECKSUM, MemoryStore
@@ -193,22 +193,29 @@ def waiting(number: int, sizes: Iterable[int]) -> Partition:
     return partition
 
 
+def taken(load: Load) -> list[tuple[int, int]]:
+    """Which partitions, and how many records of each."""
+    return [(partition.number, len(records)) for partition, records in load]
+
+
 async def test_a_load_is_limited_and_the_longest_waiting_come_first() -> None:
     """A full inbox leaves the rest for later turns, and no partition is taken twice at once."""
     turns = Turns(pace_seconds=0)
-    flooded, small, late = waiting(0, [1] * (RUN_RECORDS + 5)), waiting(1, [10, 10]), waiting(2, [RUN_BYTES * 2, 1])
-    for partition in (flooded, small, late):
+    flooded, small = waiting(0, [1] * (RUN_RECORDS + 5)), waiting(1, [10, 10])
+    large, late = waiting(2, [RUN_BYTES * 2, 1]), waiting(3, [1, RUN_BYTES])
+    for partition in (flooded, small, large, late):
         turns.put(partition)
 
-    first = await turns.take()
-    second = await turns.take()
-    turns.done(first)
-    turns.done(second)
-    third = await turns.take()
+    first, second, third = await turns.take(), await turns.take(), await turns.take()
+    for load in (first, second, third):
+        turns.done(load)
+    fourth, fifth = await turns.take(), await turns.take()
 
-    assert [(partition.number, len(records)) for partition, records in first] == [(0, RUN_RECORDS)]
-    assert [(partition.number, len(records)) for partition, records in second] == [(1, 2), (2, 1)]
-    assert [(partition.number, len(records)) for partition, records in third] == [(0, 5), (2, 1)]
+    assert taken(first) == [(0, RUN_RECORDS)]
+    assert taken(second) == [(1, 2), (3, 1)]
+    assert taken(third) == [(2, 1)]
+    assert taken(fourth) == [(0, 5), (2, 1)]
+    assert taken(fifth) == [(3, 1)]
 
 
 async def test_a_locked_partition_waits_unless_nothing_else_does() -> None:
