@@ -185,6 +185,8 @@ class KafkaEdge:
         began, result = time.perf_counter(), _Sorted()
         for partition, records in found.items():
             await self._sort(consumer, partition, records, result)
+        if not result.following:
+            return  # The first record of each stopped its partition: there is nothing to pass on or to commit.
         now = self._clock()
         await asyncio.gather(*(self._put_aside(one, now) for one in result.unusable))
         await self._pass_on(result)

@@ -26,7 +26,7 @@ KNOWN = PROFILES | st.just(set_for_one(37.2, START + timedelta(hours=1), START +
 
 
 @LIVES
-@given(told=reports(), profiles=KNOWN, seed=st.integers(0, 2**32))
+@given(told=reports(max_size=8), profiles=KNOWN, seed=st.integers(0, 2**32))
 def test_any_order_of_arrival_ends_in_the_same_history_and_memories(
     told: list[Report], profiles: ProfileHistory, seed: int
 ) -> None:
@@ -44,7 +44,7 @@ def test_any_order_of_arrival_ends_in_the_same_history_and_memories(
 
 
 @LIVES
-@given(told=reports(), profiles=KNOWN, seed=st.integers(0, 2**32))
+@given(told=reports(max_size=8), profiles=KNOWN, seed=st.integers(0, 2**32))
 def test_judging_only_what_changed_finds_the_same(told: list[Report], profiles: ProfileHistory, seed: int) -> None:
     """What a tree listens to and reads is all that it looks at."""
     times = slots(told)
@@ -58,7 +58,7 @@ def test_judging_only_what_changed_finds_the_same(told: list[Report], profiles: 
 
 
 @LIVES
-@given(told=reports(), profiles=KNOWN, hours=st.lists(st.integers(1, 100), min_size=1, max_size=4))
+@given(told=reports(max_size=8), profiles=KNOWN, hours=st.lists(st.integers(1, 100), min_size=1, max_size=4))
 def test_looking_closes_nothing_and_changes_no_history(
     told: list[Report], profiles: ProfileHistory, hours: list[int]
 ) -> None:
@@ -87,7 +87,7 @@ def test_looking_closes_nothing_and_changes_no_history(
 
 
 @LIVES
-@given(told=reports(), profiles=KNOWN, seed=st.integers(0, 2**32))
+@given(told=reports(max_size=8), profiles=KNOWN, seed=st.integers(0, 2**32))
 def test_the_next_look_is_never_planned_too_late(told: list[Report], profiles: ProfileHistory, seed: int) -> None:
     """Every hold and deadline says when time alone changes it."""
     world = pipeline.new_world("P-1")

@@ -51,16 +51,12 @@ def typed_rule(
         judged_by="event_time",
     )
     rule = replace(rule, **more)
-    condition = TypedCondition(
-        compiled(node(text), rule, "condition"),
-        priority,
-        modifiers,
-        [
-            Escalation(step, NO_MODIFIERS, compiled(node(when), rule, f"escalate.{index}"))
-            for index, (step, when) in enumerate(escalate)
-        ],
-        compiled(node(clear), rule, "clear") if clear is not None else None,
-    )
+    steps = [
+        Escalation(step, NO_MODIFIERS, compiled(node(when), rule, f"escalate.{index}"))
+        for index, (step, when) in enumerate(escalate)
+    ]
+    end = compiled(node(clear), rule, "clear") if clear is not None else None
+    condition = TypedCondition(compiled(node(text), rule, "condition"), priority, modifiers, steps, end)
     return replace(
         rule,
         condition=condition,

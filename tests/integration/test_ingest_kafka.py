@@ -81,7 +81,8 @@ async def test_a_restart_loses_no_report(stack: Stack) -> None:
     assert {letter.value for letter in letters} == {b"bad %d" % number for number in range(0, 400, 20)}
 
 
-async def test_too_much_that_is_unusable_stops_the_partition_and_says_so(stack: Stack) -> None:
+@pytest.mark.parametrize("at_once", [True, False], ids=["read with others", "read alone"])
+async def test_too_much_that_is_unusable_stops_the_partition_and_says_so(stack: Stack, at_once: bool) -> None:
     """Over the limit the edge stops where it is, unready; other partitions and the HTTP edge go on."""
     async with (
         standing(stack, {"PUMPWATCH_INGEST_DEAD_LETTERS_IN_A_ROW": "5"}) as ground,
@@ -91,6 +92,8 @@ async def test_too_much_that_is_unusable_stops_the_partition_and_says_so(stack: 
         name = ground.topic(topics.REPORTS)
         for number in range(8):
             await producer.send_and_wait(name, b"bad %d" % number, key=b"x", partition=0)
+            if number == 4 and not at_once:
+                await _all(ground, topics.DEAD_LETTERS, 5)
 
         await eventually(lambda: _stopped(ground), what="the partition stopped")
         await producer.send_and_wait(name, encoded(fresh("other")), key=b"other", partition=1)
