@@ -14,12 +14,10 @@ from hypothesis import HealthCheck, settings
 from streams.domain.rule import RuleBook
 from streams.domain.telemetry import Report
 
-MARKS: Final = [
-    # Hundreds of lives, on a machine that may be busy.
-    pytest.mark.timeout(900),
-    # Counting lines takes longer than living, and the examples reach them all.
-    pytest.mark.no_cover,
-]
+HUNDREDS: Final = pytest.mark.timeout(900)
+"""Hundreds of lives, on a machine that may be busy."""
+UNCOUNTED: Final = pytest.mark.no_cover
+"""Counting lines takes longer than living; the laws without this mark reach them all."""
 LIVES: Final = settings(
     max_examples=int(os.environ.get("PUMPWATCH_LIVES", "500")),
     deadline=None,

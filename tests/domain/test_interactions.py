@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,10 +18,9 @@ from streams.domain.telemetry import Received
 from streams.domain.world import World
 from streams.rehearsal import START, moment, profiles_of, received_of
 from streams.rulebook import load
-from tests.domain.laws import LIVES, SECOND
+from tests.domain.laws import HUNDREDS, LIVES, SECOND, UNCOUNTED
 
-pytestmark = pytest.mark.timeout(900)
-"""Hundreds of lives, on a machine that may be busy."""
+pytestmark = HUNDREDS
 RULES = load(Path(__file__).parents[2] / "alert_rules")
 BACLOFEN: dict[str, Any] = {}
 AT_RISK = {"risks": ["prior_withdrawal"]}
@@ -403,7 +401,7 @@ def _speaks(record: AlertRecord, told: Iterable[AlertRecord], ledger: Iterable[A
     return parent is None or parent.priority.rank < record.priority.rank or parent in told
 
 
-@pytest.mark.no_cover
+@UNCOUNTED
 @LIVES
 @given(told=_scans(), overrides=PROFILES, hours=st.integers(0, 14))
 def test_no_window_hides_non_delivery_past_half_of_the_budget(
@@ -420,7 +418,7 @@ def test_no_window_hides_non_delivery_past_half_of_the_budget(
         _heard_of(scene, until)
 
 
-@pytest.mark.no_cover
+@UNCOUNTED
 @LIVES
 @given(told=_scans(), overrides=PROFILES, closing=st.lists(st.integers(0, 900), max_size=5))
 def test_nothing_that_a_person_closes_stops_the_delivery_clock(

@@ -16,14 +16,15 @@ from streams.domain.profile import ProfileHistory
 from streams.domain.telemetry import NORMAL_LEAD, Received, Report
 from streams.domain.world import LATENESS
 from streams.rulebook import load
-from tests.domain.laws import LIVES, MARKS, SECOND, judging_all, slots
+from tests.domain.laws import HUNDREDS, LIVES, SECOND, UNCOUNTED, judging_all, slots
 from tests.domain.lives import PROFILES, START, arrive, deaf, reports
 
-pytestmark = MARKS
+pytestmark = HUNDREDS
 RULES = load(Path(__file__).parents[2] / "alert_rules")
 THOROUGH = judging_all(RULES)
 
 
+@UNCOUNTED
 @LIVES
 @given(told=reports(), profiles=PROFILES, seed=st.integers(0, 2**32))
 def test_any_order_within_the_lateness_bound_ends_in_the_same_history(
@@ -41,6 +42,7 @@ def test_any_order_within_the_lateness_bound_ends_in_the_same_history(
     assert scrambled.world.head.state == ordered.world.head.state
 
 
+@UNCOUNTED
 @LIVES
 @given(told=reports(), profiles=PROFILES, seed=st.integers(0, 2**32))
 def test_duplicates_and_reordering_change_no_history(told: list[Report], profiles: ProfileHistory, seed: int) -> None:
@@ -57,6 +59,7 @@ def test_duplicates_and_reordering_change_no_history(told: list[Report], profile
     assert twice.history() == once.history()
 
 
+@UNCOUNTED
 @LIVES
 @given(told=reports(), profiles=PROFILES, seed=st.integers(0, 2**32))
 def test_judging_only_what_changed_finds_the_same(told: list[Report], profiles: ProfileHistory, seed: int) -> None:
@@ -71,6 +74,7 @@ def test_judging_only_what_changed_finds_the_same(told: list[Report], profiles: 
     assert quick.history() == thorough.history()
 
 
+@UNCOUNTED
 @LIVES
 @given(told=reports(), profiles=PROFILES)
 def test_a_repeated_report_changes_nothing(told: list[Report], profiles: ProfileHistory) -> None:
@@ -100,6 +104,7 @@ def test_replay_gives_the_same_events(told: list[Report], profiles: ProfileHisto
     assert first == second
 
 
+@UNCOUNTED
 @LIVES
 @given(told=reports(), profiles=PROFILES, minutes=st.lists(st.integers(0, 5000), max_size=8))
 def test_looking_in_between_changes_no_history(
@@ -129,6 +134,7 @@ def test_live_and_late_delivery_end_in_the_same_history(told: list[Report], prof
     assert live.history() == buffered.history()
 
 
+@UNCOUNTED
 @LIVES
 @given(told=reports(), profiles=PROFILES, hours=st.lists(st.integers(1, 100), min_size=1, max_size=6))
 def test_silence_never_closes_an_alert(told: list[Report], profiles: ProfileHistory, hours: list[int]) -> None:
@@ -156,6 +162,7 @@ def test_silence_never_closes_an_alert(told: list[Report], profiles: ProfileHist
         world = step.world
 
 
+@UNCOUNTED
 @LIVES
 @given(told=reports(), profiles=PROFILES, seed=st.integers(0, 2**32))
 def test_the_next_look_is_never_planned_too_late(told: list[Report], profiles: ProfileHistory, seed: int) -> None:
@@ -176,6 +183,7 @@ def test_the_next_look_is_never_planned_too_late(told: list[Report], profiles: P
         assert step.events == ()
 
 
+@UNCOUNTED
 @LIVES
 @given(told=reports(), profiles=PROFILES, seed=st.integers(0, 2**32))
 def test_a_clock_that_is_off_ends_in_the_same_history_in_any_order_of_arrival(
@@ -196,6 +204,7 @@ def test_a_clock_that_is_off_ends_in_the_same_history_in_any_order_of_arrival(
     assert backwards.world.head.timing.lags_ms == live.world.head.timing.lags_ms
 
 
+@UNCOUNTED
 @LIVES
 @given(told=reports(), profiles=PROFILES)
 def test_no_time_is_later_than_the_moment_at_which_a_gateway_got_it(
@@ -214,6 +223,7 @@ def test_no_time_is_later_than_the_moment_at_which_a_gateway_got_it(
         world = step.world
 
 
+@UNCOUNTED
 @LIVES
 @given(told=reports(), profiles=PROFILES)
 def test_each_report_takes_effect_or_waits_in_quarantine(told: list[Report], profiles: ProfileHistory) -> None:
@@ -239,6 +249,7 @@ def test_each_report_takes_effect_or_waits_in_quarantine(told: list[Report], pro
     assert sorted([*applied, *waiting]) == list(range(len(told)))
 
 
+@UNCOUNTED
 @LIVES
 @given(told=reports(), profiles=PROFILES, hours=st.integers(1, 400))
 def test_silence_counts_from_the_services_own_return(told: list[Report], profiles: ProfileHistory, hours: int) -> None:

@@ -15,11 +15,11 @@ from streams.domain.profile import ProfileHistory
 from streams.domain.rule import RuleBook
 from streams.domain.telemetry import Received, Report
 from streams.domain.world import LATENESS
-from tests.domain.laws import LIVES, MARKS, SECOND, judging_all, slots
+from tests.domain.laws import HUNDREDS, LIVES, SECOND, UNCOUNTED, judging_all, slots
 from tests.domain.lives import PROFILES, START, arrive, reports
 from tests.domain.typed import set_for_one, typed_rules
 
-pytestmark = MARKS
+pytestmark = HUNDREDS
 RULES = RuleBook(typed_rules())
 THOROUGH = judging_all(RULES)
 KNOWN = PROFILES | st.just(set_for_one(37.2, START + timedelta(hours=1), START + timedelta(hours=30)))
@@ -43,6 +43,7 @@ def test_any_order_of_arrival_ends_in_the_same_history_and_memories(
     assert scrambled.world.head.memory == ordered.world.head.memory == live.world.head.memory
 
 
+@UNCOUNTED
 @LIVES
 @given(told=reports(max_size=8), profiles=KNOWN, seed=st.integers(0, 2**32))
 def test_judging_only_what_changed_finds_the_same(told: list[Report], profiles: ProfileHistory, seed: int) -> None:
@@ -57,6 +58,7 @@ def test_judging_only_what_changed_finds_the_same(told: list[Report], profiles: 
     assert quick.history() == thorough.history()
 
 
+@UNCOUNTED
 @LIVES
 @given(told=reports(max_size=8), profiles=KNOWN, hours=st.lists(st.integers(1, 100), min_size=1, max_size=4))
 def test_looking_closes_nothing_and_changes_no_history(
@@ -86,6 +88,7 @@ def test_looking_closes_nothing_and_changes_no_history(
     assert arrive(arrivals, profiles, RULES, until=until, ticks=ticks).history() == unwatched.history()
 
 
+@UNCOUNTED
 @LIVES
 @given(told=reports(max_size=8), profiles=KNOWN, seed=st.integers(0, 2**32))
 def test_the_next_look_is_never_planned_too_late(told: list[Report], profiles: ProfileHistory, seed: int) -> None:

@@ -78,6 +78,18 @@ def cycles(count: int, seed: int) -> list[Cycle]:
     return told[:count]
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Whether nothing is left to do, with what is: reports accepted but not applied, outbox rows, notifications."""
+
+    unapplied: int
+    outbox: int
+    notifications: int
+
+    def __bool__(self) -> bool:
+        return self.unapplied <= 0 and self.outbox == self.notifications == 0
+
+
 class Storm:
     """The system: broker, database, services, a mail server, and load from a gateway that never gives up."""
 
@@ -144,22 +156,23 @@ class Storm:
         """End the load, and wait until everything accepted is applied, told and published."""
         self._stop_load.set()
         result = await load
-        await eventually(self._quiet, timeout=120, every=0.5, what="everything applied, told and published")
+        await eventually(self._settled, timeout=300, every=0.5, what="everything applied, told and published")
         return result
 
-    async def _quiet(self) -> bool:
+    async def _settled(self) -> Settled | None:
+        """None while the database does not answer."""
         try:
             connection = await asyncpg.connect(self.dsn(), timeout=5)
         except (OSError, TimeoutError, asyncpg.PostgresError):
-            return False
+            return None
         try:
             accepted = len(self.ledger.read_text().splitlines())
-            applied = await connection.fetchval("SELECT count(*) FROM reading")
-            pending = await connection.fetchval(
-                "SELECT (SELECT count(*) FROM outbox WHERE handled_at IS NULL OR published_at IS NULL)"
-                " + (SELECT count(*) FROM notification WHERE state IN ('queued', 'sending'))"
+            applied, outbox, notifications = await connection.fetchrow(
+                "SELECT (SELECT count(*) FROM reading),"
+                " (SELECT count(*) FROM outbox WHERE handled_at IS NULL OR published_at IS NULL),"
+                " (SELECT count(*) FROM notification WHERE state IN ('queued', 'sending'))"
             )
-            return bool(applied >= accepted and pending == 0)
+            return Settled(accepted - applied, outbox, notifications)
         finally:
             await connection.close(timeout=5)
 

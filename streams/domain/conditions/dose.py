@@ -13,7 +13,7 @@ from streams.domain.care import CareKind
 from streams.domain.conditions.sessions import HOLD_AFTER, LONGEST_SESSION, held_until, sessions
 from streams.domain.conditions.steps import next_after, reached
 from streams.domain.observing.dosing import AFTER_VISIT, BEFORE_VISIT, SAME_DOSE, Basis, Dose
-from streams.domain.observing.schedule import DAY, Mean, mean, parts
+from streams.domain.observing.schedule import DAY, Mean, mean, parts, said_at
 from streams.domain.profile import DrugName
 from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Named, Presence, Rule, View
 from streams.domain.telemetry import Symptom
@@ -41,6 +41,7 @@ def off_prescription(view: View, rule: Rule) -> Finding:
     a session after a changed concentration that ended without a bolus (the bridge bolus).
     While an authorised session goes on nothing is judged. The mean is that of 24 hours. After a change of program it is
     known at once where the rate was steady for a day before; that guess is taken back where later steps disprove it.
+    A rate that nobody tells for a day counts as unchanged.
     Source: clinical.md D-06, D-09; rules_catalogue.md THR-01.
     """
     track = view.open_track(rule.id)
@@ -58,7 +59,7 @@ def off_prescription(view: View, rule: Rule) -> Finding:
         return Finding(Presence.NOT_EVALUABLE, wake_at=held)
     due = [(max(at, held) if held is not None and held <= view.at else at, text) for at, text in causes]
     now = [cause for cause in due if cause[0] <= view.at]
-    wake_at = next_after([wake_at, bridge_due, *(at for at, _ in due)], view.at)
+    wake_at = next_after([wake_at, bridge_due, *said_at(view.state.dosing.schedule), *(at for at, _ in due)], view.at)
     if now:
         since, text = min(now)
         return Finding(
@@ -70,14 +71,14 @@ def off_prescription(view: View, rule: Rule) -> Finding:
 
 
 def _scheduled(view: View) -> Mean | None:
-    """The scheduled mean rate now; None while a new program has not shown enough of its schedule."""
+    """The scheduled mean rate as last told; None while a new program has not shown enough of its schedule."""
     log = view.state.dosing
     schedule, changed_at, at = log.schedule, log.program.changed_at, view.at
-    if changed_at is None:
-        return mean(schedule, view.therapy, at)
-    if at - changed_at >= DAY:
-        whole = mean(schedule, view.therapy, at)
-        return replace(whole, known_at=max(whole.known_at, changed_at + DAY)) if whole is not None else None
+    if changed_at is None or at - changed_at >= DAY:
+        whole_at = [changed_at + DAY] if changed_at is not None else []
+        counts_at = max((moment for moment in [*whole_at, *said_at(schedule)] if moment <= at), default=at)
+        whole = mean(schedule, view.therapy, counts_at)
+        return replace(whole, known_at=max([whole.known_at, *whole_at])) if whole is not None else None
     if schedule.heard_at is None or schedule.heard_at < changed_at:
         return None
     new = [rate for rate in schedule.rates if rate.at >= changed_at]

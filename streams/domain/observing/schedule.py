@@ -77,6 +77,17 @@ def parts(schedule: Schedule, start: datetime, end: datetime) -> Iterator[tuple[
             yield rate.ml_per_day, lasted
 
 
+def said_at(schedule: Schedule) -> Iterator[datetime]:
+    """When the mean of the day before follows from what was told: at the latest rate, and after a day without another.
+
+    In between the window moves on over steps long past, which tells nothing new. A rate that never changed is its own
+    mean at any time.
+    """
+    if schedule.heard_at is not None and len(schedule.rates) > 1:
+        yield schedule.heard_at
+        yield schedule.heard_at + DAY
+
+
 def mean(schedule: Schedule, therapy: Therapy, at: datetime) -> Mean | None:
     """The mean programmed rate of the 24 hours up to ``at``; None where it is not known.
 
@@ -88,8 +99,8 @@ def mean(schedule: Schedule, therapy: Therapy, at: datetime) -> Mean | None:
         return None
     start = at - DAY
     known = list(parts(schedule, start, at))
-    if len({rate for rate, _ in known}) <= 1:
-        return Mean(known[0][0] if known else rates[-1].ml_per_day, rates[0].at)
+    if len({rates[-1].ml_per_day, *(rate for rate, _ in known)}) == 1:
+        return Mean(rates[-1].ml_per_day, rates[-1].at)
     known_at = max(rates[0].at, schedule.gap_ended_at or rates[0].at) + DAY
     if known_at > at:
         return None
