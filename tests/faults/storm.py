@@ -167,12 +167,13 @@ class Storm:
             return None
         try:
             accepted = len(self.ledger.read_text().splitlines())
-            counted = await connection.fetch(
-                "SELECT count(*) FROM reading"
-                " UNION ALL SELECT count(*) FROM outbox WHERE handled_at IS NULL OR published_at IS NULL"
-                " UNION ALL SELECT count(*) FROM notification WHERE state IN ('queued', 'sending')"
+            row = await connection.fetchrow(
+                "SELECT (SELECT count(*) FROM reading),"
+                " (SELECT count(*) FROM outbox WHERE handled_at IS NULL OR published_at IS NULL),"
+                " (SELECT count(*) FROM notification WHERE state IN ('queued', 'sending'))"
             )
-            applied, outbox, notifications = (count for (count,) in counted)
+            assert row is not None
+            applied, outbox, notifications = row
             return Settled(accepted - applied, outbox, notifications)
         finally:
             await connection.close(timeout=5)
