@@ -152,6 +152,8 @@ class Worker:
                 await self._offsets.begin(number, stored, log.topic_id)
             stopped = await self._why_not(number, stored, log)
             partition.take_over(stored, stopped, time.monotonic())
+        # What filled its inbox was forgotten: no record of it is left whose turn would let fetching go on.
+        self.go_on(number)
         if stopped is not None:
             self._log.error(
                 "partition refused", partition=number, reason=stopped, next_offset=stored, log_start=log.start,

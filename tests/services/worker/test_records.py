@@ -151,6 +151,22 @@ async def test_offered_records_are_settled_in_order_and_a_flood_pauses_fetching(
     assert len(bench.store.readings) == INBOX_RECORDS + 10
 
 
+async def test_a_flooded_partition_that_is_assigned_again_is_fetched_again() -> None:
+    """Its inbox was emptied, so that nothing settled would let fetching go on."""
+    bench = Bench()
+    worker = await bench.start()
+    await worker.close()
+    told: list[str] = []
+    worker.pause = lambda _: told.append("pause")
+    worker.go_on = lambda _: told.append("go on")
+    for offset in range(INBOX_RECORDS):
+        worker.offer(record(offset, received(offset)))
+
+    await worker.assigned({0: LogRange(0, INBOX_RECORDS, "one")})
+
+    assert told == ["pause", "go on"]
+
+
 async def test_a_pump_changed_elsewhere_is_read_again() -> None:
     """A person resolved an alert between two batches: the batch is decided anew on the changed world."""
     bench = Bench()
