@@ -116,7 +116,14 @@ class Worker:
         positions = {number: await self._take_over(number, log) for number, log in sorted(logs.items())}
         if not self._runners:
             self._runners = [asyncio.create_task(self._run()) for _ in range(self._transactions)]
+            for runner in self._runners:
+                runner.add_done_callback(self._ended)
         return positions
+
+    def _ended(self, runner: asyncio.Task[None]) -> None:
+        """Without runners nothing would be settled, and nobody would be told."""
+        if not runner.cancelled():
+            self._fatal("settling ended", runner.exception())
 
     def revoked(self, numbers: Iterable[int]) -> None:
         """The broker took these away."""

@@ -16,7 +16,7 @@ from streams.partition import LogRange, Partition, Record, Stop
 from streams.topics import encode_batch, partition_of
 from streams.turns import RUN_BYTES, RUN_RECORDS, Load, Turns
 from streams.worker import Worker
-from tests.services.worker.bench import Bench, quick_settings, received
+from tests.services.worker.bench import Bench, Ended, quick_settings, received
 from tests.services.worker.memory import REFUSED_CHECKSUM, MemoryStore
 
 PARTITIONS = 4
@@ -229,3 +229,25 @@ async def test_a_locked_partition_waits_unless_nothing_else_does() -> None:
         first, second = await turns.take(), await turns.take()
 
     assert [[partition.number for partition, _ in load] for load in (first, second)] == [[1], [0]]
+
+
+async def test_the_process_ends_when_nobody_settles_any_more() -> None:
+    """Something unexpected outside of a record: better a restart than partitions that silently stand still."""
+    bench = made()
+    worker = await started(bench)
+    ended: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: ended.set_result(context["exception"]))
+
+    def failing(partition: int) -> None:
+        raise RuntimeError("made up")
+
+    worker.go_on = failing
+    worker.offer(said(0, 0))
+
+    async with asyncio.timeout(20):
+        error = await ended
+    await worker.close()
+
+    assert isinstance(error, Ended)
+    assert error.event == "settling ended"
+    assert isinstance(error.error, RuntimeError)
