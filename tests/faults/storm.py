@@ -33,6 +33,8 @@ PASSWORDS: Final = {role: f"{role}-storm" for role in ("pumpwatch_migrator", "pu
 GATEWAY: Final = "GW-STORM"
 SERVICES: Final = ("ingest", "worker-1", "worker-2", "notify")
 WATCH_SECONDS: Final = 0.2
+LONGEST_SECONDS: Final = 400.0
+"""Longer than the longest pause of a notification before its next try, so that only what is lost fails."""
 
 
 class Target(StrEnum):
@@ -156,7 +158,7 @@ class Storm:
         """End the load, and wait until everything accepted is applied, told and published."""
         self._stop_load.set()
         result = await load
-        await eventually(self._settled, timeout=300, every=0.5, what="everything applied, told and published")
+        await eventually(self._settled, timeout=LONGEST_SECONDS, every=0.5, what="everything applied, told and published")
         return result
 
     async def _settled(self) -> Settled | None:
@@ -206,6 +208,7 @@ class Storm:
             "PUMPWATCH_NOTIFY_SMTP_PORT": str(smtp_port),
             "PUMPWATCH_NOTIFY_SEND_TIMEOUT_SECONDS": "5",
             "PUMPWATCH_NOTIFY_LEASE_SECONDS": "6",
+            "PUMPWATCH_NOTIFY_RETRY_SECONDS": "1",
             "PUMPWATCH_NOTIFY_ATTEMPTS": "20",
         }
         async with Stack(self.broker.bootstrap, database, "", self.folder, env) as stack:
