@@ -158,7 +158,9 @@ class Storm:
         """End the load, and wait until everything accepted is applied, told and published."""
         self._stop_load.set()
         result = await load
-        await eventually(self._settled, timeout=LONGEST_SECONDS, every=0.5, what="everything applied, told and published")
+        await eventually(
+            self._settled, timeout=LONGEST_SECONDS, every=0.5, what="everything applied, told and published"
+        )
         return result
 
     async def _settled(self) -> Settled | None:
