@@ -56,7 +56,7 @@ faults: $(TEST_STAMP) ## Kill and pause every process under load, 200 times
 	PUMPWATCH_FAULT_CYCLES=200 $(PYTEST) tests/faults
 
 properties: $(TEST_STAMP) ## The laws of the core on many more cases
-	PUMPWATCH_LIVES=10000 $(PYTEST) -n auto --dist loadgroup tests/domain/test_properties.py tests/domain/test_typed_laws.py tests/domain/test_interactions.py --timeout 7200 --hypothesis-seed=$(SEED)
+	PUMPWATCH_LIVES=10000 $(PYTEST) -n auto --dist loadgroup tests/domain/test_properties.py tests/domain/test_typed_laws.py tests/domain/test_interactions.py --hypothesis-seed=$(SEED)
 
 mutation: $(TEST_STAMP) ## Do the tests notice faults in the core? MUTANTS=600, all or survivors (of the last run); SEED=1
 	$(BIN)/python -m tests.mutation $(MUTANTS) --seed $(SEED)

@@ -14,12 +14,13 @@ from hypothesis import HealthCheck, settings
 from streams.domain.rule import RuleBook
 from streams.domain.telemetry import Report
 
-HUNDREDS: Final = pytest.mark.timeout(900)
+COUNT: Final = int(os.environ.get("PUMPWATCH_LIVES", "500"))
+HUNDREDS: Final = pytest.mark.timeout(300 + 2 * COUNT)
 """Hundreds of lives, on a machine that may be busy."""
 UNCOUNTED: Final = pytest.mark.no_cover
 """Counting lines takes longer than living; the laws without this mark reach them all."""
 LIVES: Final = settings(
-    max_examples=int(os.environ.get("PUMPWATCH_LIVES", "500")),
+    max_examples=COUNT,
     deadline=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],

@@ -19,8 +19,8 @@ from tests.stack import Database, Stack, eventually
 
 QUICK = {
     "PUMPWATCH_WATCHDOG_PERIOD_SECONDS": "1",
-    "PUMPWATCH_WATCHDOG_MEDIUM_SECONDS": "4",
-    "PUMPWATCH_WATCHDOG_HIGH_SECONDS": "6",
+    "PUMPWATCH_WATCHDOG_MEDIUM_SECONDS": "10",
+    "PUMPWATCH_WATCHDOG_HIGH_SECONDS": "15",
 }
 
 
@@ -58,6 +58,7 @@ async def _passes(stack: Stack) -> float:
     return float(lines[0].rsplit(" ", 1)[1]) if lines else 0.0
 
 
+@pytest.mark.timeout(300)
 async def test_a_stopped_worker_is_told_by_another_way_and_its_return_too(
     stack: Stack, pool: asyncpg.Pool[Any], tmp_path: Path
 ) -> None:
@@ -68,7 +69,7 @@ async def test_a_stopped_worker_is_told_by_another_way_and_its_return_too(
         async def three() -> bool:
             return await _passes(stack) >= 3
 
-        await eventually(three, timeout=40, what="three rounds")
+        await eventually(three, timeout=100, what="three rounds")
         before = await mails.all()
         stack.services["worker"].pause()
         broken = await _subjects(mails, len(before) + 2)
