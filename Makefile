@@ -1,7 +1,7 @@
 # Everything that is done in this repository. It needs Python 3.11 or newer and make; all else is fetched into .venv.
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check format lock integration bench faults properties mutation clean programs
+.PHONY: help run test suite check format lock integration bench faults properties mutation clean programs
 
 PARTS ?=
 MUTANTS ?= 600
@@ -25,7 +25,11 @@ help: ## Show this list
 run: $(RUN_STAMP) ## Start everything on this machine: PostgreSQL, Kafka, all services and the emulator
 	@exec $(BIN)/python -m services.standalone
 
-test: $(TEST_STAMP) programs check ## Check and test everything
+# Side by side: checking types keeps one core busy for a minute.
+test: $(TEST_STAMP) programs ## Check and test everything
+	@$(MAKE) --no-print-directory --jobs 2 check suite
+
+suite: $(TEST_STAMP)
 	$(PYTEST) -n 3 --dist loadgroup --hypothesis-seed=$(SEED) --cov --cov-report=term-missing:skip-covered
 
 check: $(TEST_STAMP) ## Format, lint, types, direction of imports, rules and what they are for

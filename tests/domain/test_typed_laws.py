@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from datetime import timedelta
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.domain import pipeline
@@ -15,7 +15,7 @@ from streams.domain.profile import ProfileHistory
 from streams.domain.rule import RuleBook
 from streams.domain.telemetry import Received, Report
 from streams.domain.world import LATENESS
-from tests.domain.laws import HUNDREDS, LIVES, SECOND, UNCOUNTED, judging_all, slots
+from tests.domain.laws import COUNT, HUNDREDS, LIVES, SECOND, UNCOUNTED, judging_all, slots
 from tests.domain.lives import PROFILES, START, arrive, reports
 from tests.domain.typed import set_for_one, typed_rules
 
@@ -45,6 +45,7 @@ def test_history_and_memories_follow_from_the_set_of_reports_alone(
     assert scrambled.world.head.memory == ordered.world.head.memory == live.world.head.memory
 
 
+@UNCOUNTED
 @LIVES
 @given(told=reports(), profiles=KNOWN, hours=st.lists(st.integers(1, 100), min_size=1, max_size=4))
 def test_looking_closes_nothing_and_changes_no_history(
@@ -93,3 +94,18 @@ def test_the_next_look_is_never_planned_too_late(told: list[Report], profiles: P
         step = pipeline.tick(world, profiles, RULES, before, Hearing(since=START, until=before))
 
         assert step.events == ()
+
+
+@settings(LIVES, max_examples=min(COUNT, 100))
+@given(told=reports(), profiles=KNOWN, hours=st.lists(st.integers(1, 100), max_size=4))
+def test_the_same_arrivals_and_looks_end_in_the_same_world(
+    told: list[Report], profiles: ProfileHistory, hours: list[int]
+) -> None:
+    """Leaves decide by what they are told, and by nothing else; the lines that they take are counted here."""
+    arrivals = [(report.gateway_time + SECOND, report) for report in told]
+    until = arrivals[-1][0] + 4 * LATENESS
+    ticks = [at for hour in hours if (at := START + timedelta(hours=hour)) < until]
+
+    first = arrive(arrivals, profiles, RULES, until=until, ticks=ticks)
+
+    assert arrive(arrivals, profiles, RULES, until=until, ticks=ticks) == first

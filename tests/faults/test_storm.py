@@ -15,7 +15,7 @@ from streams import audit
 from tests.faults.oracle import judge, read_ledger
 from tests.faults.storm import Storm, cycles
 
-COUNT = int(os.environ.get("PUMPWATCH_FAULT_CYCLES", "36"))
+COUNT = int(os.environ.get("PUMPWATCH_FAULT_CYCLES", "30"))
 SEED = int(os.environ.get("PUMPWATCH_FAULT_SEED", "20261124"))
 RATE = 300.0
 ALARM_SHARE = 0.01
