@@ -14,6 +14,8 @@ from streams.worker import Worker
 from streams.worker_settings import Settings
 
 NAME: Final = "pumpwatch-streams"
+FETCH_BYTES: Final = 256 * 1024
+"""What is fetched ahead of each partition: more only fills memory. A larger record comes alone."""
 
 
 class _App(faust.App):
@@ -49,6 +51,7 @@ def create_app(settings: Settings, worker: Worker) -> faust.App:
         broker_max_poll_interval=300,
         broker_rebalance_timeout=60,
         broker_max_poll_records=1000,
+        consumer_max_fetch_size=FETCH_BYTES,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=settings.worker_name or None,
         stream_buffer_maxsize=64,  # A record is up to 1,000 reports.

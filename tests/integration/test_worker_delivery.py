@@ -23,7 +23,7 @@ from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 from aiokafka.structs import OffsetAndMetadata
 
 from streams import rulebook, topics
-from streams.app import create_app
+from streams.app import FETCH_BYTES, create_app
 from streams.domain.telemetry import Motor, Received, Report
 from streams.partition import Record
 from streams.settings import RULES
@@ -148,6 +148,21 @@ async def commit_ahead(feed: Feed, group: str) -> None:
         await consumer.commit({tp: OffsetAndMetadata(end + 1_000, "") for tp, end in ends.items()})
     finally:
         await consumer.stop()
+
+
+async def test_a_record_larger_than_what_is_fetched_ahead_takes_effect(feed: Feed, stack: Stack) -> None:
+    """It comes alone, and what lies behind it follows."""
+    home = partition_of("P-1", PARTITIONS)
+    neighbours = [name for number in range(100) if partition_of(name := f"P-{number}", PARTITIONS) == home]
+    large = tuple(feed.report(name, program_checksum="c" * 250) for name in neighbours[:3] for _ in range(300))
+    assert len(encode_batch(large)) > FETCH_BYTES
+    await feed.send(feed.report("P-1"))
+    await feed.send(*large)
+    await feed.send(feed.report("P-1"))
+
+    await stack.service("worker").start()
+
+    await feed.settled()
 
 
 async def test_kafkas_committed_offset_decides_nothing(feed: Feed, stack: Stack) -> None:

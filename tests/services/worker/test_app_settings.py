@@ -22,6 +22,7 @@ from tests.services.worker.bench import Bench, quick_settings
         ("broker_max_poll_interval", 300),
         ("broker_rebalance_timeout", 60),
         ("broker_max_poll_records", 1000),
+        ("consumer_max_fetch_size", 256 * 1024),
         ("broker_commit_interval", 1.0),
         ("broker_commit_every", 2000),
         ("consumer_auto_offset_reset", "earliest"),
