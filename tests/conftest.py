@@ -24,6 +24,16 @@ from tests.stack import Database, Stack
 TEMPLATE = "pumpwatch_template"
 PASSWORDS = {role: f"{role}-test" for role in ("pumpwatch_migrator", "pumpwatch_app", "pumpwatch_read")}
 
+COUNTED = {Path(__file__).parent / name for name in ("domain", "rules")}
+"""Where the lines of the core are counted: in its own tests. Counting them in the others would only take time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Count no lines in tests of anything but the core."""
+    for item in items:
+        if COUNTED.isdisjoint(item.path.parents):
+            item.add_marker(pytest.mark.no_cover)
+
 
 @pytest.fixture(scope="session")
 def server_folder() -> Iterator[Path]:

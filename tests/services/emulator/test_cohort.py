@@ -28,8 +28,6 @@ from services.emulator.cohort.truth import AFTERMATH, Hazard, Outage, Severity, 
 from streams.domain.alert import Priority
 from streams.settings import RULES
 
-pytestmark = pytest.mark.no_cover
-"""Whole lives of many pumps: counting lines takes longer than living."""
 NOON = datetime(2026, 1, 5, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
