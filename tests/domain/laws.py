@@ -34,6 +34,11 @@ def slots(told: Sequence[Report]) -> list[datetime]:
     return [end + (index + 1) * SECOND for index in range(len(told))]
 
 
+def at_once(told: Sequence[Report]) -> list[tuple[datetime, Report]]:
+    """Arrivals of a live gateway: each report a second after the gateway got it."""
+    return [(report.gateway_time + SECOND, report) for report in told]
+
+
 def judging_all(rules: RuleBook) -> RuleBook:
     """The same rules, each judged at every fact."""
     return RuleBook(tuple(replace(rule, reads=("*",), follows=("*",)) for rule in rules))

@@ -16,7 +16,7 @@ from streams.domain.profile import ProfileHistory
 from streams.domain.telemetry import NORMAL_LEAD, Received, Report
 from streams.domain.world import LATENESS
 from streams.rulebook import load
-from tests.domain.laws import HUNDREDS, LIVES, SECOND, UNCOUNTED, judging_all, slots
+from tests.domain.laws import HUNDREDS, LIVES, SECOND, UNCOUNTED, at_once, judging_all, slots
 from tests.domain.lives import PROFILES, START, arrive, deaf, reports
 
 pytestmark = HUNDREDS
@@ -41,7 +41,7 @@ def test_the_history_follows_from_the_set_of_reports_alone(
     resent = [(at + timedelta(milliseconds=chance.randint(1, 60_000)), report) for at, report in shuffled]
 
     ordered = arrive(zip(times, told, strict=True), profiles, RULES, until=until)
-    live = arrive([(report.gateway_time + SECOND, report) for report in told], profiles, RULES, until=until)
+    live = arrive(at_once(told), profiles, RULES, until=until)
     scrambled = arrive(shuffled, profiles, RULES, until=until)
     twice = arrive([*shuffled, *resent], profiles, RULES, until=until)
     # A condition that leaves out of ``reads`` what it looks at would be judged too late.
@@ -75,7 +75,7 @@ def test_a_repeated_report_changes_nothing(told: list[Report], profiles: Profile
 @given(told=reports(), profiles=PROFILES)
 def test_replay_gives_the_same_events(told: list[Report], profiles: ProfileHistory) -> None:
     """Deciding is deterministic: the same arrivals publish the same facts with the same ids."""
-    arrivals = [(report.gateway_time + SECOND, report) for report in told]
+    arrivals = at_once(told)
     until = arrivals[-1][0] + 2 * LATENESS
 
     first = arrive(arrivals, profiles, RULES, until=until)
@@ -91,7 +91,7 @@ def test_looking_in_between_changes_no_history(
     told: list[Report], profiles: ProfileHistory, minutes: list[int]
 ) -> None:
     """A tick publishes what is due, earlier; what is true in the end does not depend on when somebody looked."""
-    arrivals = [(report.gateway_time + SECOND, report) for report in told]
+    arrivals = at_once(told)
     until = arrivals[-1][0] + 2 * LATENESS
     ticks = [at for minute in minutes if (at := START + timedelta(minutes=minute)) < until]
 
@@ -107,7 +107,7 @@ def test_looking_in_between_changes_no_history(
 def test_silence_never_closes_an_alert(told: list[Report], profiles: ProfileHistory, hours: list[int]) -> None:
     """G4: while nothing arrives, alerts may open or worsen, and none clears, resolves, is retracted or lowered."""
     life = arrive(
-        [(report.gateway_time + SECOND, report) for report in told],
+        at_once(told),
         profiles,
         RULES,
         until=told[-1].gateway_time + SECOND,
@@ -164,7 +164,7 @@ def test_a_clock_that_is_off_ends_in_the_same_history_in_any_order_of_arrival(
     shuffled = random.Random(seed).sample(told, len(told))
     scrambled = arrive(zip(times, shuffled, strict=True), profiles, RULES, until=until)
 
-    live = arrive([(report.gateway_time + SECOND, report) for report in told], profiles, RULES, until=until)
+    live = arrive(at_once(told), profiles, RULES, until=until)
 
     assert backwards.history() == live.history() == scrambled.history()
     assert backwards.world.head.state == live.world.head.state == scrambled.world.head.state
@@ -221,7 +221,7 @@ def test_each_report_takes_effect_or_waits_in_quarantine(told: list[Report], pro
 @given(told=reports(), profiles=PROFILES, hours=st.integers(1, 400))
 def test_silence_counts_from_the_services_own_return(told: list[Report], profiles: ProfileHistory, hours: int) -> None:
     """I7: after an outage of the service no pump was silent before it could be heard again."""
-    arrivals = [(report.gateway_time + SECOND, report) for report in told]
+    arrivals = at_once(told)
     world = arrive(arrivals, profiles, RULES, until=arrivals[-1][0]).world
     back_at = arrivals[-1][0] + timedelta(hours=hours)
     grace = 3 * profiles.therapy(back_at).interval

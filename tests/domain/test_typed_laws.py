@@ -15,7 +15,7 @@ from streams.domain.profile import ProfileHistory
 from streams.domain.rule import RuleBook
 from streams.domain.telemetry import Received, Report
 from streams.domain.world import LATENESS
-from tests.domain.laws import COUNT, HUNDREDS, LIVES, SECOND, UNCOUNTED, judging_all, slots
+from tests.domain.laws import COUNT, HUNDREDS, LIVES, SECOND, UNCOUNTED, at_once, judging_all, slots
 from tests.domain.lives import PROFILES, START, arrive, reports
 from tests.domain.typed import set_for_one, typed_rules
 
@@ -38,7 +38,7 @@ def test_history_and_memories_follow_from_the_set_of_reports_alone(
 
     ordered = arrive(zip(times, told, strict=True), profiles, RULES, until=until)
     scrambled = arrive(shuffled, profiles, RULES, until=until)
-    live = arrive([(report.gateway_time + SECOND, report) for report in told], profiles, RULES, until=until)
+    live = arrive(at_once(told), profiles, RULES, until=until)
     thorough = arrive(shuffled, profiles, THOROUGH, until=until)
 
     assert scrambled.history() == ordered.history() == live.history() == thorough.history()
@@ -68,7 +68,7 @@ def test_looking_closes_nothing_and_changes_no_history(
 
         assert {event.kind for event in step.events} <= allowed
 
-    arrivals = [(report.gateway_time + SECOND, report) for report in told]
+    arrivals = at_once(told)
     until = last.gateway_time + 4 * LATENESS
     ticks = [at for hour in hours if (at := START + timedelta(hours=hour)) < until]
     unwatched = arrive(arrivals, profiles, RULES, until=until)
@@ -102,7 +102,7 @@ def test_the_same_arrivals_and_looks_end_in_the_same_world(
     told: list[Report], profiles: ProfileHistory, hours: list[int]
 ) -> None:
     """Leaves decide by what they are told, and by nothing else; the lines that they take are counted here."""
-    arrivals = [(report.gateway_time + SECOND, report) for report in told]
+    arrivals = at_once(told)
     until = arrivals[-1][0] + 4 * LATENESS
     ticks = [at for hour in hours if (at := START + timedelta(hours=hour)) < until]
 
