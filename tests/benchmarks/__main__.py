@@ -30,11 +30,10 @@ async def run(parts: set[str], *, quick: bool) -> list[Finding]:
     if "core" in parts:
         findings.append(_told(core.measure(quick=quick)))
     async with ground() as servers:
-        if parts & {"worker", "rivals"}:
-            drained = _told(await drain.measure(servers, quick=quick))
-            findings.append(drained)
-            if "rivals" in parts:
-                findings.append(_told(await rivalry.measure(servers, drained, quick=quick)))
+        if "rivals" in parts:
+            findings.extend(_told(found) for found in await rivalry.measure(servers, quick=quick))
+        elif "worker" in parts:
+            findings.append(_told(await drain.measure(servers, quick=quick)))
         if "looks" in parts:
             findings.append(_told(await stored.measure_looks(servers, quick=quick)))
         if "backtest" in parts:

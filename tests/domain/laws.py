@@ -13,8 +13,12 @@ from hypothesis import HealthCheck, settings
 
 from streams.domain.rule import RuleBook
 from streams.domain.telemetry import Report
+from tests.domain.lives import reports
 
-COUNT: Final = int(os.environ.get("PUMPWATCH_LIVES", "500"))
+EACH_DAY: Final = 500
+COUNT: Final = int(os.environ.get("PUMPWATCH_LIVES", EACH_DAY))
+TOLD: Final = reports(max_size=8 if COUNT <= EACH_DAY else 14)
+"""Lives of a pump; what a late report costs grows with their square, so that the few lives of each day are shorter."""
 HUNDREDS: Final = pytest.mark.timeout(300 + 2 * COUNT)
 """Hundreds of lives, on a machine that may be busy."""
 UNCOUNTED: Final = pytest.mark.no_cover

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -144,16 +143,12 @@ def _events(draw: st.DrawFn, at: datetime) -> tuple[Event, ...]:
     return tuple(told)
 
 
-LONGEST = 14 if "PUMPWATCH_LIVES" in os.environ else 8
-"""Reports of a life: what a late one costs grows with their square, so that the few lives of each day are shorter."""
-
-
 # Longer than forty lines: every field of a report is drawn on a line of its own.
 @st.composite
-def reports(draw: st.DrawFn, max_size: int = LONGEST) -> list[Report]:
+def reports(draw: st.DrawFn, max_size: int) -> list[Report]:
     """What a pump reported, in order of its boots and sequence numbers, to a gateway that got each report at once.
 
-    The pump's clock may be off, and be set once on the way.
+    A life has 2 to ``max_size`` reports. The pump's clock may be off, and be set once on the way.
     """
     at, boot_id, seq, programmed, delivered = START, 1, 0, 0.0, 0.0
     ahead, set_after = draw(_CLOCKS), draw(st.sampled_from([None, None, 4, 8]))

@@ -16,8 +16,8 @@ from streams.domain.profile import ProfileHistory
 from streams.domain.telemetry import NORMAL_LEAD, Received, Report
 from streams.domain.world import LATENESS
 from streams.rulebook import load
-from tests.domain.laws import HUNDREDS, LIVES, SECOND, UNCOUNTED, at_once, judging_all, slots
-from tests.domain.lives import PROFILES, START, arrive, deaf, reports
+from tests.domain.laws import HUNDREDS, LIVES, SECOND, TOLD, UNCOUNTED, at_once, judging_all, slots
+from tests.domain.lives import PROFILES, START, arrive, deaf
 
 pytestmark = HUNDREDS
 RULES = load(Path(__file__).parents[2] / "alert_rules")
@@ -26,7 +26,7 @@ THOROUGH = judging_all(RULES)
 
 @UNCOUNTED
 @LIVES
-@given(told=reports(), profiles=PROFILES, seed=st.integers(0, 2**32))
+@given(told=TOLD, profiles=PROFILES, seed=st.integers(0, 2**32))
 def test_the_history_follows_from_the_set_of_reports_alone(
     told: list[Report], profiles: ProfileHistory, seed: int
 ) -> None:
@@ -56,7 +56,7 @@ def test_the_history_follows_from_the_set_of_reports_alone(
 
 @UNCOUNTED
 @LIVES
-@given(told=reports(), profiles=PROFILES)
+@given(told=TOLD, profiles=PROFILES)
 def test_a_repeated_report_changes_nothing(told: list[Report], profiles: ProfileHistory) -> None:
     """G2: the same identity again is a duplicate, and the world stays as it was."""
     world = pipeline.new_world("P-1")
@@ -72,7 +72,7 @@ def test_a_repeated_report_changes_nothing(told: list[Report], profiles: Profile
 
 
 @LIVES
-@given(told=reports(), profiles=PROFILES)
+@given(told=TOLD, profiles=PROFILES)
 def test_replay_gives_the_same_events(told: list[Report], profiles: ProfileHistory) -> None:
     """Deciding is deterministic: the same arrivals publish the same facts with the same ids."""
     arrivals = at_once(told)
@@ -86,7 +86,7 @@ def test_replay_gives_the_same_events(told: list[Report], profiles: ProfileHisto
 
 @UNCOUNTED
 @LIVES
-@given(told=reports(), profiles=PROFILES, minutes=st.lists(st.integers(0, 5000), max_size=8))
+@given(told=TOLD, profiles=PROFILES, minutes=st.lists(st.integers(0, 5000), max_size=8))
 def test_looking_in_between_changes_no_history(
     told: list[Report], profiles: ProfileHistory, minutes: list[int]
 ) -> None:
@@ -103,7 +103,7 @@ def test_looking_in_between_changes_no_history(
 
 @UNCOUNTED
 @LIVES
-@given(told=reports(), profiles=PROFILES, hours=st.lists(st.integers(1, 100), min_size=1, max_size=6))
+@given(told=TOLD, profiles=PROFILES, hours=st.lists(st.integers(1, 100), min_size=1, max_size=6))
 def test_silence_never_closes_an_alert(told: list[Report], profiles: ProfileHistory, hours: list[int]) -> None:
     """G4: while nothing arrives, alerts may open or worsen, and none clears, resolves, is retracted or lowered."""
     life = arrive(
@@ -131,7 +131,7 @@ def test_silence_never_closes_an_alert(told: list[Report], profiles: ProfileHist
 
 @UNCOUNTED
 @LIVES
-@given(told=reports(), profiles=PROFILES, seed=st.integers(0, 2**32))
+@given(told=TOLD, profiles=PROFILES, seed=st.integers(0, 2**32))
 def test_the_next_look_is_never_planned_too_late(told: list[Report], profiles: ProfileHistory, seed: int) -> None:
     """Between now and ``next_wake_at`` time alone changes nothing: a tick just before it publishes nothing."""
     world = pipeline.new_world("P-1")
@@ -152,7 +152,7 @@ def test_the_next_look_is_never_planned_too_late(told: list[Report], profiles: P
 
 @UNCOUNTED
 @LIVES
-@given(told=reports(), profiles=PROFILES, seed=st.integers(0, 2**32))
+@given(told=TOLD, profiles=PROFILES, seed=st.integers(0, 2**32))
 def test_a_clock_that_is_off_ends_in_the_same_history_in_any_order_of_arrival(
     told: list[Report], profiles: ProfileHistory, seed: int
 ) -> None:
@@ -173,7 +173,7 @@ def test_a_clock_that_is_off_ends_in_the_same_history_in_any_order_of_arrival(
 
 @UNCOUNTED
 @LIVES
-@given(told=reports(), profiles=PROFILES)
+@given(told=TOLD, profiles=PROFILES)
 def test_no_time_is_later_than_the_moment_at_which_a_gateway_got_it(
     told: list[Report], profiles: ProfileHistory
 ) -> None:
@@ -192,7 +192,7 @@ def test_no_time_is_later_than_the_moment_at_which_a_gateway_got_it(
 
 @UNCOUNTED
 @LIVES
-@given(told=reports(), profiles=PROFILES)
+@given(told=TOLD, profiles=PROFILES)
 def test_each_report_takes_effect_or_waits_in_quarantine(told: list[Report], profiles: ProfileHistory) -> None:
     """G2: a report is applied once, at once or when it is released, and never twice."""
     world, applied, waiting = pipeline.new_world("P-1"), list[int](), set[int]()
@@ -218,7 +218,7 @@ def test_each_report_takes_effect_or_waits_in_quarantine(told: list[Report], pro
 
 @UNCOUNTED
 @LIVES
-@given(told=reports(), profiles=PROFILES, hours=st.integers(1, 400))
+@given(told=TOLD, profiles=PROFILES, hours=st.integers(1, 400))
 def test_silence_counts_from_the_services_own_return(told: list[Report], profiles: ProfileHistory, hours: int) -> None:
     """I7: after an outage of the service no pump was silent before it could be heard again."""
     arrivals = at_once(told)

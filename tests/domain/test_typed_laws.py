@@ -15,8 +15,8 @@ from streams.domain.profile import ProfileHistory
 from streams.domain.rule import RuleBook
 from streams.domain.telemetry import Received, Report
 from streams.domain.world import LATENESS
-from tests.domain.laws import COUNT, HUNDREDS, LIVES, SECOND, UNCOUNTED, at_once, judging_all, slots
-from tests.domain.lives import PROFILES, START, arrive, reports
+from tests.domain.laws import COUNT, HUNDREDS, LIVES, SECOND, TOLD, UNCOUNTED, at_once, judging_all, slots
+from tests.domain.lives import PROFILES, START, arrive
 from tests.domain.typed import set_for_one, typed_rules
 
 pytestmark = HUNDREDS
@@ -27,7 +27,7 @@ KNOWN = PROFILES | st.just(set_for_one(37.2, START + timedelta(hours=1), START +
 
 @UNCOUNTED
 @LIVES
-@given(told=reports(), profiles=KNOWN, seed=st.integers(0, 2**32))
+@given(told=TOLD, profiles=KNOWN, seed=st.integers(0, 2**32))
 def test_history_and_memories_follow_from_the_set_of_reports_alone(
     told: list[Report], profiles: ProfileHistory, seed: int
 ) -> None:
@@ -47,7 +47,7 @@ def test_history_and_memories_follow_from_the_set_of_reports_alone(
 
 @UNCOUNTED
 @LIVES
-@given(told=reports(), profiles=KNOWN, hours=st.lists(st.integers(1, 100), min_size=1, max_size=4))
+@given(told=TOLD, profiles=KNOWN, hours=st.lists(st.integers(1, 100), min_size=1, max_size=4))
 def test_looking_closes_nothing_and_changes_no_history(
     told: list[Report], profiles: ProfileHistory, hours: list[int]
 ) -> None:
@@ -77,7 +77,7 @@ def test_looking_closes_nothing_and_changes_no_history(
 
 @UNCOUNTED
 @LIVES
-@given(told=reports(), profiles=KNOWN, seed=st.integers(0, 2**32))
+@given(told=TOLD, profiles=KNOWN, seed=st.integers(0, 2**32))
 def test_the_next_look_is_never_planned_too_late(told: list[Report], profiles: ProfileHistory, seed: int) -> None:
     """Every hold and deadline says when time alone changes it."""
     world = pipeline.new_world("P-1")
@@ -97,7 +97,7 @@ def test_the_next_look_is_never_planned_too_late(told: list[Report], profiles: P
 
 
 @settings(LIVES, max_examples=min(COUNT, 100))
-@given(told=reports(), profiles=KNOWN, hours=st.lists(st.integers(1, 100), max_size=4))
+@given(told=TOLD, profiles=KNOWN, hours=st.lists(st.integers(1, 100), max_size=4))
 def test_the_same_arrivals_and_looks_end_in_the_same_world(
     told: list[Report], profiles: ProfileHistory, hours: list[int]
 ) -> None:
