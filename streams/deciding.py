@@ -12,8 +12,9 @@ from msgspec.structs import replace
 
 from streams.domain.alert import AlertEvent
 from streams.domain.outage import explained, silences_ended
-from streams.domain.pipeline import Disposition, Hearing, Step, note_conflict, step, tick
+from streams.domain.pipeline import Disposition, Step, note_conflict, step, tick
 from streams.domain.rule import RuleBook
+from streams.domain.silence import Hearing
 from streams.domain.telemetry import Received, fingerprint
 from streams.domain.world import World, snapshot
 from streams.store import Change, Identity, Quarantined, StoredWorld

@@ -17,9 +17,10 @@ from streams.domain import pipeline
 from streams.domain.alert import AlertEvent, AlertEventKind
 from streams.domain.care import CareRecord, CareRejected, care_from
 from streams.domain.deadman import DeadMan, Limits, Turn, look, passed
-from streams.domain.pipeline import Hearing, ResolveRefused
+from streams.domain.pipeline import ResolveRefused
 from streams.domain.profile import ProfileHistory, ProfileRejected, PumpProfile, profile_from
 from streams.domain.rule import Rule, RuleBook
+from streams.domain.silence import Hearing
 from streams.domain.system import SYSTEM_CONDITIONS, Observation, OpenSystemAlert, SystemBook
 from streams.domain.telemetry import Received, Rejected, validate
 from streams.domain.world import World

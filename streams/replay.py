@@ -21,9 +21,10 @@ import msgspec
 from streams import profile_histories
 from streams.domain import pipeline
 from streams.domain.alert import AlertEvent, AlertRecord, Priority
-from streams.domain.pipeline import Hearing, ResolveRefused
+from streams.domain.pipeline import ResolveRefused
 from streams.domain.profile import ProfileHistory
 from streams.domain.rule import RuleBook
+from streams.domain.silence import Hearing
 from streams.domain.telemetry import Alarm, Battery, Emi, EmiLevel, Event, FlowValve, Motor, PumpId, Received, Report
 from streams.domain.world import World
 from streams.readings import COLUMNS

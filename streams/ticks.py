@@ -20,7 +20,8 @@ import structlog
 
 from streams.applying import REFUSALS, Applier, ClinicalStore, remember
 from streams.deciding import Decided, decide_tick
-from streams.domain.pipeline import Hearing, outdated
+from streams.domain.silence import Hearing
+from streams.domain.window import outdated
 from streams.metrics import Failure, Metrics
 from streams.operations import STATEMENT_SECONDS
 from streams.partition import Partition, Sweep

@@ -20,9 +20,9 @@ from typing import Any, Final
 
 from streams.domain import pipeline
 from streams.domain.alert import AlertEvent
-from streams.domain.pipeline import Hearing
 from streams.domain.profile import ProfileHistory, PumpProfile, profile_from
 from streams.domain.rule import RuleBook
+from streams.domain.silence import Hearing
 from streams.domain.telemetry import Alarm, Battery, Event, EventType, Motor, PumpId, Received, Report
 from streams.domain.world import World, encode_world, snapshot
 from streams.profiles import import_profiles

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from streams.domain import pipeline
 from streams.domain.alert import AlertEvent, AlertRecord
 from streams.domain.care import CareKind, CareRecord
-from streams.domain.pipeline import Hearing
 from streams.domain.profile import ProfileHistory
 from streams.domain.rule import RuleBook
+from streams.domain.silence import Hearing
 from streams.domain.telemetry import (
     Alarm,
     Battery,

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from streams.domain import pipeline
 from streams.domain.alert import AlertEvent, AlertEventKind, AlertRecord, Priority, Reason
-from streams.domain.pipeline import Hearing, Step
+from streams.domain.pipeline import Step
 from streams.domain.profile import WithdrawalClass
+from streams.domain.silence import Hearing
 from streams.domain.telemetry import Received
 from streams.domain.world import World
 from streams.rehearsal import START, moment, profiles_of, received_of

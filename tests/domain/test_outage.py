@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from streams.deciding import Decided, decide_pump, decide_tick, explain_silences
 from streams.domain.alert import AlertEventKind, Reason
 from streams.domain.outage import explained, silences_ended
-from streams.domain.pipeline import Hearing, new_world
+from streams.domain.pipeline import new_world
+from streams.domain.silence import Hearing
 from streams.domain.telemetry import Motor
 from streams.rehearsal import profiles_of
 from streams.store import StoredWorld

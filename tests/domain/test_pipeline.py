@@ -13,9 +13,10 @@ import pytest
 from streams.domain import pipeline
 from streams.domain.alert import AlertEvent, AlertEventKind, Priority, Reason, publish
 from streams.domain.evaluation import MAX_DEADLINES, Fold
-from streams.domain.pipeline import Disposition, Hearing, ResolveRefused, Step
+from streams.domain.pipeline import Disposition, ResolveRefused, Step
 from streams.domain.profile import ProfileHistory
 from streams.domain.rule import Finding, Presence, RuleBook, View
+from streams.domain.silence import Hearing
 from streams.domain.world import LATENESS, MAX_WINDOW_REPORTS, Folded, PumpState, Resolution, World, snapshot
 from streams.rehearsal import START, moment, profiles_of, received_of
 from streams.rulebook import load

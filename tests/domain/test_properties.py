@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from streams.domain import pipeline
 from streams.domain.alert import AlertEventKind
-from streams.domain.pipeline import Disposition, Hearing
+from streams.domain.pipeline import Disposition
 from streams.domain.profile import ProfileHistory
+from streams.domain.silence import Hearing
 from streams.domain.telemetry import NORMAL_LEAD, Received, Report
 from streams.domain.world import LATENESS
 from streams.rulebook import load

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from streams.domain import pipeline
+from streams.domain import pipeline, window
 from streams.domain.alert import Priority, PriorityStep
 from streams.domain.evaluation import Fold
-from streams.domain.pipeline import Hearing
 from streams.domain.profile import ProfileHistory
 from streams.domain.rule import Presence, Rule, RuleBook
+from streams.domain.silence import Hearing
 from streams.domain.telemetry import Received
 from streams.domain.typed import Modifiers
 from streams.domain.typed.truth import Truth, all_of, any_of, negation
@@ -684,8 +684,8 @@ def test_a_silent_pump_is_judged_under_changed_rules() -> None:
     first = pipeline.tick(world, BACLOFEN, rules, at(30), Hearing(START, at(30)))
     second = pipeline.tick(first.world, BACLOFEN, rules, at(60), Hearing(START, at(60)))
 
-    assert pipeline.outdated(world, rules)
-    assert not pipeline.outdated(first.world, rules)
+    assert window.outdated(world, rules)
+    assert not window.outdated(first.world, rules)
     assert [(event.kind, event.effective_at) for event in first.events] == [("opened", at(0))]
     assert second.events == ()
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from streams.domain import pipeline
 from streams.domain.alert import AlertEventKind
-from streams.domain.pipeline import Hearing
 from streams.domain.profile import ProfileHistory
 from streams.domain.rule import RuleBook
+from streams.domain.silence import Hearing
 from streams.domain.telemetry import Received, Report
 from streams.domain.world import LATENESS
 from tests.domain.laws import COUNT, HUNDREDS, LIVES, SECOND, TOLD, UNCOUNTED, at_once, judging_all, slots

@@ -12,7 +12,7 @@ import pytest
 from services.notify.system_watch import SystemWatch
 from streams.applying import Applier
 from streams.deciding import Decided, decide_tick
-from streams.domain.pipeline import Hearing
+from streams.domain.silence import Hearing
 from streams.metrics import Metrics
 from streams.partition import Partition, Record
 from streams.rules_in_force import RulesInForce

@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 from streams.deciding import Decided, decide_tick
-from streams.domain.pipeline import Hearing
+from streams.domain.silence import Hearing
 from streams.domain.telemetry import Alarm, Event, EventType, Motor, Received
 from streams.settings import RULES
 from streams.store import Work

@@ -15,7 +15,7 @@ import pytest
 from streams import audit
 from streams.alert_history import Fact
 from streams.deciding import Decided, decide_tick
-from streams.domain.pipeline import Hearing
+from streams.domain.silence import Hearing
 from streams.domain.telemetry import Alarm, Battery, Emi, EmiLevel, Event, EventType, Motor, fingerprint
 from streams.store import Claim, Fenced, Quarantined, ResolveRefused, StaleWorlds, Store, Work
 from tests.integration.ground import NOON, RULEBOOK, TOPIC, Ground, ground_in, heard, minutes

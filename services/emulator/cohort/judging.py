@@ -19,9 +19,10 @@ from services.emulator.cohort.truth import Hazard
 from streams.domain import pipeline
 from streams.domain.alert import AlertEvent, AlertEventKind, AlertRecord, Priority
 from streams.domain.care import CareKind, CareRecord
-from streams.domain.pipeline import Hearing, ResolveRefused
+from streams.domain.pipeline import ResolveRefused
 from streams.domain.profile import ProfileHistory
 from streams.domain.rule import RuleBook
+from streams.domain.silence import Hearing
 from streams.domain.telemetry import Received
 from streams.domain.world import World
 

@@ -17,8 +17,8 @@ from services.emulator.scenario import Scenario, load, profile_documents
 from streams import rulebook, settings
 from streams.domain import pipeline
 from streams.domain.alert import AlertEvent
-from streams.domain.pipeline import Hearing
 from streams.domain.profile import ProfileHistory, PumpProfile, profile_from
+from streams.domain.silence import Hearing
 from streams.domain.telemetry import Received, Report, validate
 from streams.domain.world import World
 

@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 import asyncpg
 import pytest
 
-from streams.domain.pipeline import Hearing
 from streams.domain.rule import Finding, Rule, RuleBook, View
+from streams.domain.silence import Hearing
 from streams.store import StoredWorld
 from streams.ticks import Ticks
 from tests.services.worker.bench import NOON, RULEBOOK, Bench, received, record
