@@ -31,11 +31,12 @@ from services.ingest.settings import Settings as IngestSettings
 from services.notify.settings import Settings as NotifySettings
 from services.standalone.settings import Settings as StackSettings
 from services.web.settings import Settings as WebSettings
-from streams import audit, care_records, gateways, migrations, people, profiles, rehearsal, rulebook
+from streams import audit, care_records, gateways, migrations, people, profiles, rehearsal, rule_file, rulebook
 from streams.domain.care import CareKind, CareRejected, care_document
 from streams.domain.escalation import Role
 from streams.domain.rule import RuleBook
 from streams.provision import UnsafeTopic, provision
+from streams.rule_errors import RuleError
 from streams.settings import PREFIX, CoreSettings
 from streams.worker_settings import Settings as WorkerSettings
 
@@ -284,7 +285,7 @@ def care_add(
 def _rules() -> RuleBook:
     try:
         return rulebook.load(CoreSettings().rules)
-    except rulebook.RuleError as error:
+    except RuleError as error:
         fail(str(error), UNUSABLE)
 
 
@@ -430,7 +431,7 @@ def rules_check(
 @rules_app.command("schema")
 def rules_schema() -> None:
     """Print the JSON Schema of a rule file, for editors; alert_rules/schema.json is this."""
-    print(rulebook.schema_text(), end="")
+    print(rule_file.schema_text(), end="")
 
 
 @app.command()

@@ -17,7 +17,7 @@ from services.command import NO, UNUSABLE, fail
 from services.emulator.cohort.plan import MAX_DAYS, MAX_PUMPS, Cohort, CohortError, available, load
 from services.emulator.cohort.report import document, plot, show
 from services.emulator.cohort.run import Result, run
-from streams import rulebook
+from streams.rule_errors import RuleError
 from streams.settings import CoreSettings
 
 WIDTH: Final = 150
@@ -53,7 +53,7 @@ def cohort_run(
     try:
         cohort = load(file).resized(pumps, days, seed)
         result = _watched(cohort, rules or CoreSettings().rules, processes, compare)
-    except (CohortError, rulebook.RuleError) as error:
+    except (CohortError, RuleError) as error:
         fail(str(error), UNUSABLE)
     found = json.dumps(document(result), indent=2)
     written = [out / f"{result.cohort}.json", *plot(result, out)]

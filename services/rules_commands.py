@@ -36,6 +36,7 @@ from streams.domain.rule import Presence, RuleBook
 from streams.domain.world import World
 from streams.rehearsal import ExampleError, Trial, try_example
 from streams.replay import Difference, Told, differences, same_history
+from streams.rule_errors import RuleError
 from streams.settings import CoreSettings
 from streams.store import Store
 
@@ -62,7 +63,7 @@ def register(app: typer.Typer) -> None:
 def _load(folder: Path | None) -> RuleBook:
     try:
         return rulebook.load(folder or CoreSettings().rules)
-    except rulebook.RuleError as error:
+    except RuleError as error:
         fail(str(error), UNUSABLE)
 
 
@@ -96,7 +97,7 @@ def rules_test(
 def _id_of(file: Path) -> str:
     try:
         return rulebook.read(file).id
-    except rulebook.RuleError as error:
+    except RuleError as error:
         fail(str(error), UNUSABLE)
     except OSError as error:
         fail(f"{file}: {error.strerror}", UNUSABLE)

@@ -20,7 +20,6 @@ from services.web.metrics import Metrics
 from services.web.rendering import Pages
 from services.web.sessions import Lifetime
 from services.web.settings import Settings
-from streams import rulebook
 from streams.operations import (
     STOPPING_SECONDS,
     Operations,
@@ -31,6 +30,7 @@ from streams.operations import (
     listen,
     until_stopped,
 )
+from streams.rule_errors import RuleError
 from streams.rules_in_force import RulesInForce
 from streams.store import Store
 
@@ -43,7 +43,7 @@ def main() -> int:
     configure_logging("web", settings.log_level)
     try:
         uvloop.run(_serve(settings))
-    except (PortTaken, rulebook.RuleError) as error:
+    except (PortTaken, RuleError) as error:
         structlog.get_logger().error("cannot start", reason=str(error))
         return 2
     return 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streams import rulebook
+from streams import rule_file, rulebook
 from streams.rehearsal import failures
 
 ROOT = Path(__file__).parents[2]
@@ -163,14 +163,14 @@ def test_an_example_that_cannot_be_run_says_why(tmp_path: Path) -> None:
 
 def test_the_schema_beside_the_rules_is_the_present_one() -> None:
     """Made by ``pumpwatch rules schema > alert_rules/schema.json``."""
-    assert (ROOT / "alert_rules" / "schema.json").read_text() == rulebook.schema_text()
+    assert (ROOT / "alert_rules" / "schema.json").read_text() == rule_file.schema_text()
 
 
 def test_the_schema_knows_the_keys_of_rule_files() -> None:
     """Of a file, of a node, and that a node is one thing."""
-    schema = rulebook.json_schema()
+    schema = rule_file.json_schema()
 
     assert {"condition", "escalate", "clear", "examples"} <= schema["properties"].keys()
     assert {"required": ["threshold"]} in schema["$defs"]["Node"]["oneOf"]
     assert schema["$defs"]["Node"]["additionalProperties"] is False
-    assert json.loads(rulebook.schema_text()) == schema
+    assert json.loads(rule_file.schema_text()) == schema
