@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from services.emulator.physics import MAX_STEPS
 from streams.domain.profile import ProfileRejected, PumpProfile, profile_from, therapy_of
 from streams.domain.telemetry import Alarm, Symptom
 
@@ -52,6 +53,12 @@ class ActKind(StrEnum):
     TRAP = "trap"
     RESET = "reset"
     VALVE_RESET = "valve_reset"
+    LEAK = "leak"
+    INTERFERE = "interfere"
+    SESSION = "session"
+    REPROGRAM = "reprogram"
+    SCHEDULE_MRI = "schedule_mri"
+    REPLACE = "replace"
 
 
 _OWN_FIELDS: Final[Mapping[ActKind, frozenset[str]]] = {
@@ -64,15 +71,25 @@ _OWN_FIELDS: Final[Mapping[ActKind, frozenset[str]]] = {
     ActKind.FAIL: frozenset({"codes"}),
     ActKind.BIAS: frozenset({"factor"}),
     ActKind.WARM: frozenset({"celsius", "lasts"}),
+    ActKind.LEAK: frozenset({"lost_share"}),
+    ActKind.INTERFERE: frozenset({"level", "count"}),
+    ActKind.SESSION: frozenset({"session_id", "phase"}),
+    ActKind.REPROGRAM: frozenset({"rates", "session_id"}),
+    ActKind.SCHEDULE_MRI: frozenset({"due_in"}),
+    ActKind.REPLACE: frozenset({"injected_ml"}),
 }
 _NEEDED_FIELDS: Final[Mapping[ActKind, frozenset[str]]] = {
     **{kind: fields for kind, fields in _OWN_FIELDS.items() if not kind.startswith("mri_")},
     ActKind.REFILL: frozenset({"injected_ml"}),
+    ActKind.INTERFERE: frozenset({"level"}),
+    ActKind.REPROGRAM: frozenset({"rates"}),
 }
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 Period = Annotated[timedelta, Field(gt=timedelta(0), le=timedelta(days=30))]
+TimeOfDay = Annotated[timedelta, Field(ge=timedelta(0), lt=timedelta(days=1))]
+Rate = Annotated[float, Field(ge=0, le=24)]
 
 
 class _Part(BaseModel):
@@ -84,6 +101,8 @@ class Act(_Part):
 
     ``codes`` are symptoms, or the alarms of a fault. ``factor`` is what a fault makes of delivered over programmed.
     ``into_pocket_ml`` of a refill misses the reservoir. ``celsius`` warm the pump for as long as it ``lasts``.
+    ``lost_share`` of what it delivers leaks from the catheter. ``rates`` in mL/day hold from a time of day (UTC) on,
+    the first from ``PT0H``; without ``session_id`` nobody authorised them. ``due_in`` is the time to a planned MRI.
     """
 
     at: timedelta
@@ -97,6 +116,13 @@ class Act(_Part):
     factor: Annotated[float, Field(ge=0, le=20)] | None = None
     celsius: Annotated[float, Field(ge=-5, le=10)] | None = None
     lasts: Period | None = None
+    lost_share: Share | None = None
+    level: Literal["weak", "strong", "mri"] | None = None
+    count: Annotated[int, Field(ge=1, le=1_000)] | None = None
+    session_id: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    phase: Literal["start", "end"] | None = None
+    rates: Annotated[Mapping[TimeOfDay, Rate], Field(min_length=1, max_length=MAX_STEPS)] | None = None
+    due_in: Period | None = None
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> Self:
@@ -111,6 +137,8 @@ class Act(_Part):
         known = {ActKind.SYMPTOMS: Symptom, ActKind.FAIL: Alarm}.get(self.act)
         if known is not None and (unknown := set(self.codes or ()) - {code.value for code in known}):
             raise ValueError(f"{min(unknown)} is no code for {self.act}")
+        if self.rates is not None and timedelta(0) not in self.rates:
+            raise ValueError("rates need one from PT0H on")
         return self
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
 from typing import Any, Final
+from zlib import crc32
 
 from services.emulator import physics
 from services.emulator.physics import Build, Document, Pump
@@ -132,7 +133,7 @@ class _Life:
                 return physics.reset(pump, at, default_program=True)
             case _:
                 plain = _PLAIN.get(act.act)
-                return plain(pump, at) if plain is not None else _suffered(pump, act, at)
+                return plain(pump, at) if plain is not None else _clinic_did(pump, act, at) or _suffered(pump, act, at)
 
 
 _PLAIN: Final[Mapping[ActKind, Callable[[Pump, datetime], Pump]]] = {
@@ -148,6 +149,24 @@ _PLAIN: Final[Mapping[ActKind, Callable[[Pump, datetime], Pump]]] = {
 """Acts that need nothing but the pump and the moment."""
 
 
+def _clinic_did(pump: Pump, act: Act, at: datetime) -> Pump | None:
+    """What people at a clinic do to a pump; None for any other act."""
+    match act.act:
+        case ActKind.SESSION:
+            return physics.in_session(pump, at, act.session_id or "", act.phase or "start")
+        case ActKind.REPROGRAM:
+            steps = tuple(sorted((since.total_seconds(), rate) for since, rate in (act.rates or {}).items()))
+            # The same program has the same checksum.
+            program = physics.Program(f"{crc32(repr(steps).encode()):08x}", steps)
+            return physics.reprogram(pump, at, program, act.session_id)
+        case ActKind.SCHEDULE_MRI:
+            return physics.schedule_mri(pump, at, at + (act.due_in or timedelta(0)))
+        case ActKind.REPLACE:
+            return physics.replaced(pump, at, act.injected_ml or 0.0)
+        case _:
+            return None
+
+
 def _suffered(pump: Pump, act: Act, at: datetime) -> Pump:
     """What its user or a fault does to a pump; the scenario has checked that the act has what it needs."""
     match act.act:
@@ -161,5 +180,9 @@ def _suffered(pump: Pump, act: Act, at: datetime) -> Pump:
             return physics.bias(pump, at, act.factor if act.factor is not None else 1.0)
         case ActKind.DUMP:
             return physics.dump(pump, at, act.volume_ml or 0.0)
+        case ActKind.LEAK:
+            return physics.leak(pump, at, act.lost_share or 0.0)
+        case ActKind.INTERFERE:
+            return physics.interfere(pump, at, act.level or "weak", act.count or 1)
         case _:
             return physics.warm(pump, at, act.celsius or 0.0, at + (act.lasts or timedelta(0)))

@@ -77,6 +77,8 @@ def test_a_scenario_can_be_read_from_a_path(tmp_path: Path) -> None:
         ("act: stall", "act: stall, injected_ml: 3", "injected_ml does not belong to stall"),
         ("act: stall", "act: refill", "injected_ml is required for refill"),
         ("act: stall", "act: warm, celsius: 3", "lasts is required for warm"),
+        ("act: stall", "act: interfere, count: 2", "level is required for interfere"),
+        ("act: stall", "act: reprogram, rates: {PT8H: 0.4}", "rates need one from PT0H on"),
         ("act: stall", "act: symptoms, codes: [sneezing]", "sneezing is no code for symptoms"),
         ("{at: PT10S", "{at: soon", r"pumps\[0\].story\[0\].at"),
         ("{at: PT10S", "{at: -PT2H", "the story begins before the history does"),
@@ -146,3 +148,33 @@ def test_a_story_may_tell_what_users_and_faults_do_to_a_pump() -> None:
         [],
         1,
     )
+
+
+def test_a_story_may_tell_what_a_clinic_does_to_a_pump() -> None:
+    """Sessions, programs with rates by the time of day, plans, interference, a leak, and a new pump."""
+    story = """
+      - {at: PT1S, act: session, session_id: S-1, phase: start}
+      - {at: PT2S, act: reprogram, rates: {PT0H: 0.24, PT8H: 0.96}, session_id: S-1}
+      - {at: PT3S, act: session, session_id: S-1, phase: end}
+      - {at: PT4S, act: schedule_mri, due_in: PT26H}
+      - {at: PT5S, act: interfere, level: strong, count: 3}
+      - {at: PT6S, act: leak, lost_share: 0.8}
+      - {at: PT40S, act: reprogram, rates: {PT0H: 0.24, PT8H: 0.96}}
+      - {at: PT41S, act: replace, injected_ml: 19}
+"""
+    scenario = parse(GOOD.replace("\n      - {at: PT10S, act: stall}\n", story), "mine")
+    start = datetime(2026, 11, 2, 9, tzinfo=UTC)
+
+    fresh = (emission for emission in play(scenario, start, seed=1) if emission.at >= start)
+    _, second, third = (emission.document for emission in itertools.islice(fresh, 3))
+
+    kinds = ["programming_session", "program_change", "programming_session", "mri_scheduled"]
+    assert [event["type"] for event in second["events"]] == kinds
+    assert second["events"][1]["session_id"] == "S-1"
+    assert second["events"][3]["for"] == "2026-11-03T11:00:04.000+00:00"
+    assert second["flow_programmed_ml_per_day"] == 0.96
+    assert second["emi"] == {"level": "strong", "count": 3}
+    assert third["program_checksum"] == second["program_checksum"] == second["events"][1]["new_checksum"]
+    assert [event["type"] for event in third["events"]] == ["pump_replaced"]
+    assert third["boot_id"] == second["boot_id"] + 1
+    assert third["reservoir_estimated_ml"] == pytest.approx(19, abs=0.1)
