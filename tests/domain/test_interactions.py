@@ -1,8 +1,11 @@
-"""Rules that meet: one test per row of the catalogue's interaction table (section J), and what never gives way."""
+"""Rules that meet: one test per row of the catalogue's interaction table (section J), and what never gives way.
+
+Of the catalogue's invariants I1, I2, I3 and I5 are here. I6 is about snoozing everything, which Pumpwatch does not offer.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from streams.domain.alert import AlertEvent, AlertEventKind, AlertRecord, Priori
 from streams.domain.pipeline import Step
 from streams.domain.profile import WithdrawalClass
 from streams.domain.silence import Hearing
-from streams.domain.telemetry import Received
+from streams.domain.telemetry import Motor, Received
 from streams.domain.world import World
 from streams.rehearsal import START, moment, profiles_of, received_of
 from streams.rulebook import load
@@ -34,8 +37,8 @@ MRI_START = {"type": "mri_start", "declared_by": "radiology"}
 class Scene:
     """A pump's life as it is told, with a look at every planned moment in between."""
 
-    def __init__(self, overrides: dict[str, Any] | None = None) -> None:
-        self.profiles = profiles_of(BACLOFEN if overrides is None else overrides)
+    def __init__(self, overrides: dict[str, Any] | None = None, care: Sequence[Mapping[str, Any]] = ()) -> None:
+        self.profiles = profiles_of(BACLOFEN if overrides is None else overrides, care=care)
         self.world, self.events, self.seq = pipeline.new_world("EX-1"), list[AlertEvent](), 0
 
     def says(self, at: str, **fields: Any) -> None:
@@ -442,6 +445,80 @@ def test_nothing_that_a_person_closes_stops_the_delivery_clock(
         other.frozen_at,
         other.armed_since,
     )
+
+
+@st.composite
+def _explained(draw: st.DrawFn) -> list[Received]:
+    """A pump that does not deliver at the end; scans, sessions at the clinic and planned scans come with it."""
+    minutes, told = 0, list[Received]()
+    for seq in range(draw(st.integers(2, 6))):
+        events = [
+            {"type": kind, "at": f"PT{minutes}M", **fields}
+            for kind, fields in draw(st.lists(st.sampled_from(_EXPLANATIONS), max_size=2, unique_by=str))
+        ]
+        last = draw(st.sampled_from(["stalled", "stopped", "telemetry_mode"]))
+        entry = {"at": f"PT{minutes}M", "boot_id": 0, "clinic": True, "events": events}
+        told.append(received_of({**entry, "motor": last if seq else "running"}, seq))
+        minutes += draw(st.sampled_from([1, 5, 15, 15, 60]))
+    return told
+
+
+_EXPLANATIONS: list[tuple[str, dict[str, str]]] = [
+    ("mri_start", {"declared_by": "radiology"}),
+    ("mri_end", {}),
+    ("programming_session", {"session_id": "S-1", "phase": "start"}),
+    ("programming_session", {"session_id": "S-1", "phase": "end"}),
+    ("mri_scheduled", {"for": "PT3H"}),
+]
+PLANS = st.sampled_from(
+    [
+        (),
+        ({"kind": "stop_plan", "from": "PT0H", "until": "P10D"},),
+        ({"kind": "session", "from": "PT0H", "session_id": "S-2", "until": "P10D"},),
+    ]
+)
+
+
+@UNCOUNTED
+@LIVES
+@given(told=_explained(), overrides=PROFILES, plans=PLANS)
+def test_every_explanation_ends_by_itself(
+    told: list[Received], overrides: dict[str, Any], plans: Sequence[Mapping[str, Any]]
+) -> None:
+    """I1: a day after the last confirmed delivery people are told, whatever was declared, planned or begun."""
+    scene = Scene(overrides, plans)
+    for received in told:
+        scene.takes(received)
+    confirmed_at = scene.world.head.state.confirmed_at
+    assert confirmed_at is not None
+
+    end = max(confirmed_at, told[-1].received_at) + timedelta(hours=25)
+    scene.looks_until(end)
+
+    lowers = scene.profiles.therapy(end).withdrawal is WithdrawalClass.W1
+    least = Priority.MEDIUM if lowers else Priority.HIGH
+    told_of = [
+        record for record in scene.world.ledger if record.open and record.active and record.rule_id in NON_DELIVERY
+    ]
+    assert max(record.priority.rank for record in told_of) >= least.rank
+
+
+@UNCOUNTED
+@LIVES
+@given(told=_explained(), overrides=PROFILES, plans=PLANS)
+def test_what_is_explained_is_recorded_all_the_same(
+    told: list[Received], overrides: dict[str, Any], plans: Sequence[Mapping[str, Any]]
+) -> None:
+    """I2: a pump that says that it does not deliver has an open alert of some priority from its first word on."""
+    scene = Scene(overrides, plans)
+    for received in told:
+        scene.takes(received)
+        if received.report.motor in (Motor.STALLED, Motor.STOPPED):
+            assert [record for record in scene.world.ledger if record.open and record.active and _of_motor(record)]
+
+
+def _of_motor(record: AlertRecord) -> bool:
+    return record.rule_id in NON_DELIVERY or record.rule_id == "MRI-01"
 
 
 # Rows about refills, sessions and what patients feel ----------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Laws of the core, over made-up lives of a pump (promises G2, G3 and G4; catalogue I1 to I9)."""
+"""Laws of the core, over made-up lives of a pump (promises G2, G3 and G4; catalogue I4 and I7 to I9)."""
 
 from __future__ import annotations
 

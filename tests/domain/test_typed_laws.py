@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from datetime import timedelta
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.domain import pipeline
@@ -15,7 +15,7 @@ from streams.domain.rule import RuleBook
 from streams.domain.silence import Hearing
 from streams.domain.telemetry import Received, Report
 from streams.domain.world import LATENESS
-from tests.domain.laws import COUNT, HUNDREDS, LIVES, SECOND, TOLD, UNCOUNTED, at_once, judging_all, slots
+from tests.domain.laws import HUNDREDS, LIVES, SECOND, TOLD, UNCOUNTED, at_once, judging_all, slots
 from tests.domain.lives import PROFILES, START, arrive
 from tests.domain.typed import set_for_one, typed_rules
 
@@ -96,7 +96,7 @@ def test_the_next_look_is_never_planned_too_late(told: list[Report], profiles: P
         assert step.events == ()
 
 
-@settings(LIVES, max_examples=min(COUNT, 100))
+@LIVES
 @given(told=TOLD, profiles=KNOWN, hours=st.lists(st.integers(1, 100), max_size=4))
 def test_the_same_arrivals_and_looks_end_in_the_same_world(
     told: list[Report], profiles: ProfileHistory, hours: list[int]

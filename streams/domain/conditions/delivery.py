@@ -73,7 +73,7 @@ def _recovered(view: View, rule: Rule) -> Finding:
 
 
 def stopped(view: View, rule: Rule) -> Finding:
-    """DLV-03: the pump is stopped; INFO at once, or at the end of what an authorised session explains.
+    """DLV-03: the pump is stopped; INFO at once. What else is due waits for the end of an authorised session's hold.
 
     MEDIUM at LCD + min(``medium_hours``, B/4), HIGH at LCD + min(``high_hours``, B/2). Neither is due while a signed
     plan is in force, which ends at LCD + 24 h at the latest. LOW when an MRI starts meanwhile, or is planned within
@@ -88,8 +88,7 @@ def stopped(view: View, rule: Rule) -> Finding:
             return _running_again(state)
         since = min(track.start, alarm_at) if track is not None else alarm_at
     held = held_until(view, since)
-    opens_at = since if held is None or track is not None else held
-    deadlines = [(Priority.INFO, opens_at), *_stop_deadlines(view, rule, since, held)]
+    deadlines = [(Priority.INFO, since), *_stop_deadlines(view, rule, since, held)]
     if alarm_at is not None:
         deadlines = [(Priority.HIGH, alarm_at)]
     steps = reached(deadlines, at)
