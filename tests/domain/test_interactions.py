@@ -1,6 +1,6 @@
 """Rules that meet: one test per row of the catalogue's interaction table (section J), and what never gives way.
 
-Of the catalogue's invariants I1, I2, I3 and I5 are here. I6 is about snoozing everything, which Pumpwatch does not offer.
+Of the catalogue's invariants I1, I2, I3 and I5 are here. I6 is about snoozing, which there is none of.
 """
 
 from __future__ import annotations
