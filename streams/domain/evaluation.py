@@ -234,6 +234,10 @@ class _Round:
                 self.fold.log.append(displaced)
             if newest is not track:
                 self._changed(rule, track, newest, finding)
+                if track is not None and track.present and (newest is None or not newest.present):
+                    # It may have ended long ago: what came since may be the next one, and starts when it did.
+                    self._one(rule)
+                    return
             if newest is not None and newest.closed and newest.ended_at is not None and not newest.muted:
                 # Until then a recurrence continues the same alert.
                 forgotten_at = newest.ended_at + MERGE_WINDOWS[newest.priority] + INSTANT
