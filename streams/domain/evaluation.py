@@ -16,7 +16,16 @@ from msgspec.structs import astuple, replace
 
 from streams.domain.alert import Episode, PriorityStep, Reason
 from streams.domain.memory import EMPTY, Fact
-from streams.domain.observation import expire_motor_value, facts, freeze, let_go, motor_expires_at, observe, signals
+from streams.domain.observation import (
+    expire_motor_value,
+    facts,
+    freeze,
+    let_go,
+    motor_expires_at,
+    observe,
+    signals,
+    told,
+)
 from streams.domain.observing import contacts
 from streams.domain.observing.contacts import ContactLog
 from streams.domain.profile import ProfileHistory, Therapy
@@ -255,11 +264,13 @@ class _Round:
             tracks[rule.id] = newest
         view.tracks = self.tracks = tracks
         self.due |= self.fold.rules.followers[rule.id]
-        frozen_at = _freezes_at(rule, track, finding) if newest is not None and newest.present else None
+        if newest is None or not newest.present:
+            return
+        before, frozen_at = view.state, _freezes_at(rule, track, finding)
+        view.state = told(before, newest)
         if frozen_at is not None:
-            before = view.state
-            view.state = freeze(before, frozen_at, view.therapy.interval, rule.freezes)
-            self.due |= changed_fields(self.fold.rules.masks, before, view.state)
+            view.state = freeze(view.state, frozen_at, view.therapy.interval, rule.freezes)
+        self.due |= changed_fields(self.fold.rules.masks, before, view.state)
 
 
 def _freezes_at(rule: Rule, track: Episode | None, finding: Finding) -> datetime | None:

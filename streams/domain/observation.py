@@ -16,6 +16,7 @@ from typing import Any, Final, Literal
 import msgspec
 from msgspec.structs import replace
 
+from streams.domain.alert import Episode
 from streams.domain.memory import Fact
 from streams.domain.observing import contacts, dosing, fills, flow, heat, levels, power, scans, volumes
 from streams.domain.observing.scans import (
@@ -232,6 +233,18 @@ def let_go(state: PumpState, rule_id: str) -> PumpState:
     """A person resolved the rule's alert: what only added up to it starts anew (rule DLV-08)."""
     log = flow.let_go(state.flow, rule_id)
     return state if log is state.flow else replace(state, flow=log)
+
+
+def told(state: PumpState, episode: Episode) -> PumpState:
+    """People are told of an alert: a level that falls on is compared with where they were told it stood (RSV-05)."""
+    if episode.rule_id != levels.FALL_RULE:
+        return state
+    fall = levels.newest_fall(state.levels)
+    newest = (episode.start, episode.recurred_at, episode.steps[-1].at, *episode.reminders[-1:])
+    if fall is None or fall.at not in newest:
+        return state
+    log = volumes.fall_told(state.volumes, fall.at)
+    return state if log is state.volumes else replace(state, volumes=log)
 
 
 def _event(state: PumpState, therapy: Therapy, event: Event, at: datetime, received: Received) -> PumpState:

@@ -227,6 +227,73 @@ def test_what_was_resolved_opens_again_with_the_next_incident_only() -> None:
     assert row(world, "RSV-05").effective_from == moment("PT11H")
 
 
+def sensed(at: str, ml: float, programmed_ml: float | None, **fields: Any) -> dict[str, Any]:
+    """A report of a measured level and of the program's counter."""
+    told = {} if programmed_ml is None else {"volume_programmed_ml": programmed_ml}
+    return {"at": at, "motor": "running", "reservoir_measured_ml": ml, **told, **fields}
+
+
+def test_a_measured_level_that_sinks_slowly_is_told_again_and_again() -> None:
+    """Neighbouring samples differ by less than the limit; over four hours 4.8 mL are gone."""
+    dump = [sensed(f"PT{15 * number}M", round(18 - 0.3 * number, 2), 0.005 * number) for number in range(17)]
+
+    world, told = lives(dump, "PT4H", MORPHINE)
+
+    assert row(world, "RSV-05").effective_from == moment("PT30M")
+    assert kinds(told, "RSV-05") == ["opened", *["re_raised"] * 7]
+
+
+def test_after_a_slow_fall_was_resolved_only_what_falls_on_is_told() -> None:
+    """What people were told of is over, also while it is not a day old."""
+    falls = [
+        *(sensed(f"PT{number}H", round(18 - 0.2 * number, 2), 0.0) for number in range(3)),
+        *(sensed(f"PT{number}H", 17.6, 0.0) for number in range(3, 12)),
+        *(sensed(f"PT{number}H", round(17.6 - 0.2 * (number - 11), 2), 0.0) for number in range(12, 14)),
+    ]
+
+    world, told = lives(falls, "P1D", resolve=[("PT3H30M", "RSV-05")])
+
+    assert kinds(told, "RSV-05") == ["opened", "resolved", "opened"]
+    assert row(world, "RSV-05").effective_from == moment("PT13H")
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [
+        [("PT0H", 18.0, 0.0), ("PT8H", 17.73, 0.1), ("PT16H", 17.471, 0.2)],
+        [("PT0H", 18.0, 0.0), ("PT12H", 17.8, 0.0), ("P1D", 17.6, 0.0)],
+        [("PT0H", 18.0, None), ("PT12H", 17.8, None), ("PT18H", 17.6, None)],
+    ],
+    ids=["up to the limit", "24 hours apart", "program not known"],
+)
+def test_a_slow_fall_is_none(levels: list[tuple[str, float, float | None]]) -> None:
+    """The limit is exclusive, samples a day apart say nothing, and what nobody programmed is not what nobody told."""
+    world, _ = lives([sensed(*level) for level in levels], "P2D")
+
+    assert "RSV-05" not in {record.rule_id for record in world.ledger}
+
+
+def test_a_level_that_settles_after_a_refill_is_no_slow_fall() -> None:
+    """Levels of the two hours after a refill are compared with their neighbours alone."""
+    filled = sensed("PT0H", 18.0, 0.0, events=[{"type": "refill", "aspirated_ml": 0.0, "injected_ml": 18.0}])
+    settling = [filled, sensed("PT1H", 17.8, 0.0), sensed("PT2H", 17.6, 0.0), sensed("PT3H", 17.4, 0.0)]
+
+    world, _ = lives(settling, "PT4H")
+    falling, _ = lives([*settling, sensed("PT4H", 17.2, 0.0)], "PT4H")
+
+    assert "RSV-05" not in {record.rule_id for record in world.ledger}
+    assert row(falling, "RSV-05").effective_from == moment("PT4H")
+
+
+def test_a_sensing_pump_remembers_few_levels() -> None:
+    """However slowly and long a level sinks, no more than one for each three hours of a day is kept."""
+    sinking = [sensed(f"PT{number}M", 18 - 0.0001 * number, 0.0) for number in range(0, 2880, 10)]
+
+    world, _ = lives(sinking, "P2D")
+
+    assert 7 <= len(world.head.state.volumes.higher) <= 8
+
+
 def test_a_watch_is_on_for_a_day_after_a_restart() -> None:
     """What THR-07 asks: exclusive at its end, off without an alert."""
     reports = [{"at": "PT0H", "motor": "stopped"}, {"at": "PT13H", "motor": "running"}]

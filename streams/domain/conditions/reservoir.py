@@ -359,8 +359,9 @@ def unexplained_step(view: View, rule: Rule) -> Finding:
 
     A rise of more than ``rise_ml`` is judged ``judged_after_hours`` later, because the refill may still be told: LOW. A
     fall of more than programmed times ``accuracy_allowance`` plus ``fall_margin_ml`` is judged at once: HIGH where it
-    was measured, MEDIUM where it was computed (somebody reprogrammed it). A computed step inside an authorised session
-    is INFO until the session no longer holds it. A refill that is told later takes the alert back.
+    was measured, MEDIUM where it was computed (somebody reprogrammed it). A measured level is compared with those of
+    the last 24 hours, so that a slow fall shows; a computed one with the one before. A computed step inside an
+    authorised session is INFO until the session no longer holds it. A refill that is told later takes the alert back.
     """
     p, track = view.parameters(rule), view.open_track(rule.id)
     incidents, wakes, explained = list[Incident](), list[datetime](), set[datetime]()
@@ -413,6 +414,7 @@ def _step_incident(
             wakes.append(held_end)
     values = {
         "change": f"{'rose' if step.change_ml > 0 else 'fell'} by {abs(step.change_ml):.2f} mL",
+        "since": _stamp(step.before_at),
         "level": "measured" if step.sensed else "computed",
         "programmed": f"{step.programmed_ml:.2f} mL",
         "at": _stamp(step.at),

@@ -9,13 +9,23 @@ import msgspec
 from msgspec.structs import replace
 
 from streams.domain.observing import volumes
-from streams.domain.observing.volumes import DAY, Reading, mean_rate_ml_per_day
-from streams.domain.profile import Therapy
+from streams.domain.observing.volumes import (
+    DAY,
+    Reading,
+    VolumeLog,
+    comparable,
+    mean_rate_ml_per_day,
+    programmed_between_ml,
+    tells_program,
+    unexplained_ml,
+)
+from streams.domain.profile import ACCURACY_ALLOWANCE, Therapy
 from streams.domain.telemetry import Event, EventType, Report
 
 if TYPE_CHECKING:
     from streams.domain.world import PumpState
 
+FALL_RULE: Final = "RSV-05"
 RECOMPUTED_EVERY: Final = timedelta(hours=1)
 """Predicted dates are recomputed at most so often; inclusive (rules_catalogue.md RSV-03)."""
 SUSPECT_RISE_ML: Final = 0.25
@@ -55,7 +65,10 @@ class LevelStep(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class LevelLog(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The two latest forecasts and the latest suspicious steps, oldest first."""
+    """The two latest forecasts and the latest suspicious steps, oldest first.
+
+    Of a fall that goes on unnoticed the step grows, until people were told of it.
+    """
 
     forecasts: tuple[Forecast, ...] = ()
     steps: tuple[LevelStep, ...] = ()
@@ -67,12 +80,12 @@ def measured(log: LevelLog, state: PumpState, therapy: Therapy, report: Report) 
     if estimated is None and sensed is None:
         return log
     before = state.volumes
-    if _suspect(before.estimated, estimated) or _suspect(before.measured, sensed):
+    if _suspect(before.estimated, estimated) or _suspect(before.measured, sensed) or _sunk(before, sensed):
         after = volumes.measured(before, state, therapy, report)
-        steps = (_step(before.estimated, after.estimated, False), _step(before.measured, after.measured, True))
-        found = tuple(step for step in steps if step is not None and step.at == report.event_time)
-        if found:
-            log = replace(log, steps=(*log.steps, *found)[-MAX_STEPS:])
+        if estimated is not None:
+            log = _stepped(log, _step(before.estimated, after.estimated, False))
+        if sensed is not None:
+            log = _stepped(log, _sensed_step(before, after, state.refilled_at))
     at = report.event_time
     if log.forecasts and at - log.forecasts[-1].at < RECOMPUTED_EVERY:
         return log
@@ -99,18 +112,58 @@ def happened(log: LevelLog, state: PumpState, therapy: Therapy, event: Event, at
     return LevelLog() if event.type is EventType.PUMP_REPLACED else log
 
 
+def newest_fall(log: LevelLog) -> LevelStep | None:
+    """The latest fall of the measured level."""
+    return next((step for step in reversed(log.steps) if step.sensed and step.change_ml < 0), None)
+
+
 def _suspect(before: Reading | None, now_ml: float | None) -> bool:
     if before is None or now_ml is None:
         return False
     return now_ml - before.ml > SUSPECT_RISE_ML or before.ml - now_ml > SUSPECT_FALL_ML
 
 
+def _sunk(before: VolumeLog, now_ml: float | None) -> bool:
+    """Whether the measured level lies low below an earlier one, by what was programmed up to the last report."""
+    if now_ml is None or not before.higher:
+        return False
+    newest = Reading(now_ml, before.higher[-1].at, before.programmed_ml, before.planned_ml)
+    return any(unexplained_ml(reading, newest) > SUSPECT_FALL_ML for reading in before.higher)
+
+
+def _sensed_step(before: VolumeLog, after: VolumeLog, refilled_at: datetime | None) -> LevelStep | None:
+    """A step of the measured level: a rise since the one before, or the largest fall since one of the last day."""
+    last, newest = before.measured, after.measured
+    if last is None or newest is None:
+        return None
+    earlier = [reading for reading in before.higher if comparable(reading, newest.at, refilled_at)]
+    # A fall over hours is nothing of note where nobody knows what was programmed.
+    if newest.ml - last.ml > SUSPECT_RISE_ML or not earlier or not tells_program(after, newest.at):
+        return _step(last, newest, True)
+    first = max((last, *earlier), key=lambda reading: unexplained_ml(reading, newest))
+    return _step(first, newest, True)
+
+
+def _stepped(log: LevelLog, step: LevelStep | None) -> LevelLog:
+    """The log with one more step, which takes the place of one that it goes on from; a smaller one is no news."""
+    if step is None:
+        return log
+    for known in log.steps:
+        if known.before_at == step.before_at and known.sensed and step.sensed and known.change_ml < 0:
+            if _beyond_ml(step) <= _beyond_ml(known):
+                return log
+            return replace(log, steps=(*(other for other in log.steps if other is not known), step))
+    return replace(log, steps=(*log.steps, step)[-MAX_STEPS:])
+
+
+def _beyond_ml(step: LevelStep) -> float:
+    return -step.change_ml - ACCURACY_ALLOWANCE * step.programmed_ml
+
+
 def _step(before: Reading | None, after: Reading | None, sensed: bool) -> LevelStep | None:
     if before is None or after is None or not _suspect(before, after.ml):
         return None
-    change_ml = after.ml - before.ml
-    # The larger of both: a counter may leave boluses out, and a schedule is only known at its reports.
-    programmed_ml = max(after.programmed_ml - before.programmed_ml, after.planned_ml - before.planned_ml)
+    change_ml, programmed_ml = after.ml - before.ml, programmed_between_ml(before, after)
     if change_ml < 0 and (-change_ml - programmed_ml <= SUSPECT_FALL_ML or after.at - before.at >= FALL_WITHIN):
         return None
     return LevelStep(after.at, before.at, change_ml, programmed_ml, sensed)

@@ -14,7 +14,7 @@ import msgspec
 from msgspec.structs import replace
 
 from streams.domain.memory import Point
-from streams.domain.profile import Therapy
+from streams.domain.profile import ACCURACY_ALLOWANCE, Therapy
 from streams.domain.telemetry import Event, EventType, Report
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 DAY: Final = timedelta(days=1)
 MAX_RATES: Final = 16
 """A flex schedule has at most 13 rate steps a day (clinical.md D-09)."""
+KEPT_APART: Final = timedelta(hours=3)
+"""Of measured levels closer together only the first is kept, so that a day of them stays few."""
+SETTLES: Final = timedelta(hours=2)
+"""Measured levels so soon after a refill (exclusive) are compared with their neighbours alone (rule RSV-05)."""
 
 
 class Reading(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -40,7 +44,8 @@ class VolumeLog(msgspec.Struct, frozen=True, array_like=True, gc=False):
     ``programmed_ml`` follows the counter as of ``counted_at``; a first counter counts from its boot's start.
     ``scheduled_ml`` is the schedule's rate over time as of ``at``, ``bolus_ml`` the boluses delivered. ``rates`` are
     the rates in mL/day of about the last day, each from its own time on; ``program_since`` is since when the program
-    is the same, as far as its rates tell.
+    is the same, as far as its rates tell. ``higher`` are measured levels of the last day before ``measured``, oldest
+    first, above which none stood since, by what the program explains: a slow fall shows against them.
     """
 
     since: datetime | None = None
@@ -55,6 +60,7 @@ class VolumeLog(msgspec.Struct, frozen=True, array_like=True, gc=False):
     program_since: datetime | None = None
     estimated: Reading | None = None
     measured: Reading | None = None
+    higher: tuple[Reading, ...] = ()
 
     @property
     def planned_ml(self) -> float:
@@ -76,6 +82,10 @@ def measured(log: VolumeLog, state: PumpState, therapy: Therapy, report: Report)
     planned_ml = scheduled_ml + log.bolus_ml
     estimated, sensed = report.reservoir_estimated_ml, report.reservoir_measured_ml
     rates, program_since = _rates(log, report)
+    level, higher = log.measured, log.higher
+    if sensed is not None:
+        level = Reading(sensed, at, programmed_ml, planned_ml)
+        higher = _higher(log, level, state.refilled_at)
     # In the order of its fields: names would cost more than all the rest.
     return VolumeLog(
         log.since or at,
@@ -89,7 +99,8 @@ def measured(log: VolumeLog, state: PumpState, therapy: Therapy, report: Report)
         rates,
         program_since,
         log.estimated if estimated is None else Reading(estimated, at, programmed_ml, planned_ml),
-        log.measured if sensed is None else Reading(sensed, at, programmed_ml, planned_ml),
+        level,
+        higher,
     )
 
 
@@ -102,6 +113,49 @@ def happened(log: VolumeLog, state: PumpState, therapy: Therapy, event: Event, a
     if event.type is EventType.PROGRAM_CHANGE and log.rates:
         return replace(log, rates=log.rates[-1:], program_since=at)
     return VolumeLog() if event.type is EventType.PUMP_REPLACED else log
+
+
+def fall_told(log: VolumeLog, at: datetime) -> VolumeLog:
+    """The log after people were told that the measured level had fallen at ``at``: earlier ones are done with."""
+    higher = tuple(reading for reading in log.higher if reading.at >= at)
+    return log if higher == log.higher else replace(log, higher=higher)
+
+
+def programmed_between_ml(first: Reading, last: Reading) -> float:
+    """What the program asked for between two levels.
+
+    The larger of both totals: a counter may leave boluses out, and a schedule is only known at its reports.
+    """
+    return max(last.programmed_ml - first.programmed_ml, last.planned_ml - first.planned_ml)
+
+
+def unexplained_ml(first: Reading, last: Reading) -> float:
+    """By how much a level fell beyond what an accurate pump may take; negative when by less."""
+    return first.ml - last.ml - ACCURACY_ALLOWANCE * programmed_between_ml(first, last)
+
+
+def comparable(reading: Reading, at: datetime, refilled_at: datetime | None) -> bool:
+    """Whether a fall since a reading may be told at ``at``: it is of the last day (exclusive), and of this filling."""
+    return at - reading.at < DAY and (refilled_at is None or reading.at >= refilled_at + SETTLES)
+
+
+def tells_program(log: VolumeLog, at: datetime) -> bool:
+    """Whether the totals hold at ``at``, a report's time: by a schedule, or by the counter that came with it."""
+    return bool(log.rates) or (log.counter_ml is not None and log.counted_at == at)
+
+
+def _higher(log: VolumeLog, newest: Reading, refilled_at: datetime | None) -> tuple[Reading, ...]:
+    """The levels that the next one is compared with besides ``newest``."""
+    last, higher = log.measured, log.higher
+    if last is None:
+        return ()
+    if (not higher or last.at - higher[-1].at >= KEPT_APART) and tells_program(log, last.at):
+        higher = (*higher, last)
+    return tuple(
+        reading
+        for reading in higher
+        if unexplained_ml(reading, newest) > 0 and comparable(reading, newest.at, refilled_at)
+    )
 
 
 def _counted(log: VolumeLog, report: Report, scheduled: float) -> tuple[float, float | None, datetime | None]:
