@@ -172,6 +172,37 @@ def test_used_up_boluses_and_two_increases_suspect_the_catheter() -> None:
     assert [(event.kind, event.effective_at - START) for event in events] == [("opened", 44 * DAY + 9 * HOUR)]
 
 
+def test_a_reservoir_that_runs_low_by_and_by_does_not_take_a_suspected_catheter_back() -> None:
+    """THR-06: what rose to MEDIUM later says nothing of the pump when the patient missed the effect."""
+    refills = [(0, 0.0, 18.0), (30, 3.456, 18.0), (60, 3.744, 18.0), (90, 3.312, 9.6)]
+    filled: list[dict[str, Any]] = [
+        _at_rate(f"P{day}D", events=[{"type": "refill", "aspirated_ml": out, "injected_ml": into}])
+        for day, out, into in refills
+    ]
+    reports = [
+        *filled,
+        _at_rate("P90DT2H", reservoir_estimated_ml=9.6),
+        _at_rate("P91D", reservoir_estimated_ml=9.1, events=[_told("loss_of_effect")]),
+        _at_rate("P91DT6H", events=[_told("itching", "fever")]),
+        *(_at_rate(f"P{day}D", reservoir_estimated_ml=9.1 - 0.5 * (day - 91)) for day in (92, 93, 94, 95)),
+    ]
+
+    world, events = _life(reports, "THR-06")
+
+    planned = next(record for record in world.ledger if record.rule_id == "RSV-03")
+    assert planned.effective_from < START + 91 * DAY
+    assert planned.priority is Priority.MEDIUM
+    assert [(event.kind, event.alert.priority) for event in events] == [("opened", "medium"), ("escalated", "high")]
+
+
+def _at_rate(at: str, **fields: Any) -> dict[str, Any]:
+    return {"at": at, "motor": "running", "flow_programmed_ml_per_day": 0.48, **fields}
+
+
+def _told(*codes: str) -> dict[str, Any]:
+    return {"type": "symptom_report", "codes": list(codes)}
+
+
 def _bolus() -> dict[str, Any]:
     return {"type": "bolus", "outcome": "delivered", "volume_ml": 0.01}
 

@@ -35,13 +35,17 @@ def catheter_suspect(view: View, rule: Rule) -> Finding:
     within ``increases_days``, while no DLV, RSV or MRI alert of MEDIUM or above is open, the last ``refill_ratios``
     refills fit the program (``ratio_low`` to ``ratio_high``, inclusive), and the motor runs. MEDIUM; HIGH on ``W3+1``
     with itching, fever or rigidity within ``urgent_hours`` before or any time after. The pump's alarm of an occluded
-    catheter is HIGH at once. Ends with a recorded review of the work-up. Source: clinical.md F-17, F-18, F-03a.
+    catheter is HIGH at once, whatever else is open. Ends with a recorded review of the work-up; taken back when it
+    turns out that the pump was not normal when the patient missed the effect, unless its alarm was heard since. Source:
+    clinical.md F-17, F-18, F-03a.
     """
     state, track = view.state, view.open_track(rule.id)
     review = _reviewed_at(view, rule)
     if track is not None and review is not None and review[0] >= track.start:
         return Finding(Presence.ABSENT, ended_at=review[0], closed_by=review[1])
-    if track is not None and track.present and _was_not_normal(view, track.start):
+    occluded_at = state.dosing.occluded_at
+    told_by_pump = track is not None and occluded_at is not None and occluded_at >= track.start
+    if track is not None and track.present and not told_by_pump and _was_not_normal(view, track.start):
         return Finding(Presence.ABSENT, retract=Reason.LATE_EVIDENCE)
     parameters = view.parameters(rule)
     occluded = Alarm.CATHETER_OCCLUSION in state.alarms
@@ -107,9 +111,18 @@ def _was_not_normal(view: View, at: datetime) -> bool:
     """Whether it has turned out that the pump was not normal when the patient missed the effect."""
     state = view.state
     since = (state.stalled_since, state.stopped_since, state.telemetry_mode_since)
-    tracks = (view.open_track(rule_id) for rule_id in PUMP_RULES)
-    alerts = (track.start for track in tracks if track is not None and track.priority.rank >= Priority.MEDIUM.rank)
+    alerts = (_medium_since(view.open_track(rule_id)) for rule_id in PUMP_RULES)
     return any(moment is not None and moment <= at for moment in (*since, *alerts))
+
+
+def _medium_since(track: Episode | None) -> datetime | None:
+    """Since when an alert is MEDIUM or HIGH without a break; a LOW one before is no word on the pump."""
+    if track is None:
+        return None
+    reached_at = next((step.at for step in track.steps if step.priority.rank >= Priority.MEDIUM.rank), None)
+    if reached_at is None or track.recurred_at is None:
+        return reached_at
+    return max(reached_at, track.recurred_at)
 
 
 def _urgent_at(view: View, since: datetime, parameters: Mapping[str, Any]) -> datetime | None:

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from streams.domain.observing.boluses import BolusLog, noted
 from streams.domain.observing.schedule import Schedule, mean, reprogrammed, told
 from streams.domain.profile import DrugName, Therapy
-from streams.domain.telemetry import Event, EventType, Motor, Report
+from streams.domain.telemetry import Alarm, Event, EventType, Motor, Report
 
 if TYPE_CHECKING:
     from streams.domain.world import PumpState
@@ -100,11 +100,15 @@ class DosingLog(msgspec.Struct, frozen=True, array_like=True, gc=False):
     complaint: Complaint | None = None
     rate: float | None = None
     """The programmed rate told last in mL/day; None for the zero of a pump that is stopped."""
+    occluded_at: datetime | None = None
+    """When the pump last said that its catheter is occluded."""
 
 
 def measured(log: DosingLog, state: PumpState, therapy: Therapy, report: Report) -> DosingLog:
     """The log after a report's measurements."""
     at, flow = report.event_time, report.flow_programmed_ml_per_day
+    if report.alarms and Alarm.CATHETER_OCCLUSION in report.alarms:
+        log = replace(log, occluded_at=at)
     program, schedule, basis = log.program, log.schedule, log.basis
     if report.program_checksum is not None and report.program_checksum != program.checksum:
         program = _seen(program, report.program_checksum, at)
