@@ -361,7 +361,9 @@ def _reminder(record: AlertRecord, episode: Episode) -> AlertEvent | None:
     """People are told again although nothing got worse, because the rule says so (PWR-01 at 30 days left)."""
     if len(episode.reminders) <= record.reminders or episode.retracted or not episode.present:
         return None
-    reminded = msgspec.structs.replace(record, reminders=len(episode.reminders), message=episode.message)
+    reminded = msgspec.structs.replace(
+        record, reminders=len(episode.reminders), message=episode.message, start_step=episode.start_step
+    )
     return AlertEvent(
         kind=AlertEventKind.RE_RAISED,
         effective_at=episode.reminders[-1],

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from streams.domain.alert import Priority
+from streams.domain.conditions.incidents import told_again
 from streams.domain.conditions.sessions import HOLD_AFTER, known_session
 from streams.domain.conditions.steps import reached
 from streams.domain.observing.boluses import DAY, KEPT_BOLUSES, KEPT_DAYS, Bolus, Use, site_day
@@ -21,7 +22,8 @@ def outside_limits(view: View, rule: Rule) -> Finding:
 
     HIGH: delivered within the lockout (shorter than ``bolus_lockout_minutes``, exclusive) of the one before, above the
     daily count or volume (24 h, inclusive limits), or baclofen on a valve-gated pump, whose patient controller is not
-    cleared for it. It holds until the pump reports again ``holds_minutes`` later; then a person may resolve it.
+    cleared for it. It holds until the pump reports again ``holds_minutes`` later; then a person may resolve it. Each
+    further one is told again.
     LOW: at least ``overuse`` of the daily allowance on ``overuse_days`` of 7 days at the site, or ``denials`` denied
     within 24 h. Boluses inside an authorised session are not the patient's. Source: clinical.md D-13 to D-15.
     """
@@ -29,11 +31,15 @@ def outside_limits(view: View, rule: Rule) -> Finding:
     if not log.delivered and not log.denied:
         return NOT_EVALUABLE
     parameters = view.parameters(rule)
-    candidates = [(Priority.HIGH, at) for at in _violations(view, parameters)]
+    violations = list(_violations(view, parameters))
+    candidates = [(Priority.HIGH, bolus.at) for bolus in violations]
     often = (overused_since(view, parameters), _denied_since(view, parameters))
     candidates += [(Priority.LOW, since) for since in often if since is not None]
     if steps := reached(candidates, view.at):
-        return Finding(Presence.PRESENT, steps)
+        facts = [(bolus.at, bolus.told_at) for bolus in violations]
+        return Finding(
+            Presence.PRESENT, steps, reminders=told_again(view.open_track(rule.id), Priority.HIGH, facts, view.at)
+        )
     heard_at = view.state.reported_at
     if track is None:
         return ABSENT
@@ -42,8 +48,8 @@ def outside_limits(view: View, rule: Rule) -> Finding:
     return Finding(Presence.ABSENT, ended_at=heard_at)
 
 
-def _violations(view: View, parameters: Mapping[str, Any]) -> Iterator[datetime]:
-    """When boluses of which the reports told just now were delivered against the limits."""
+def _violations(view: View, parameters: Mapping[str, Any]) -> Iterator[Bolus]:
+    """Boluses of which the reports told just now, and which were delivered against the limits."""
     heard_at, holds = view.state.reported_at, timedelta(minutes=parameters["holds_minutes"])
     boluses = view.state.dosing.boluses.delivered
     if heard_at is not None and all(bolus.told_at + holds <= heard_at for bolus in boluses):
@@ -52,7 +58,7 @@ def _violations(view: View, parameters: Mapping[str, Any]) -> Iterator[datetime]
     for index, bolus in enumerate(patient):
         told = heard_at is None or heard_at < bolus.told_at + holds
         if told and (_not_permitted(view) or _too_soon(view, patient, index) or _too_many(view, patient[: index + 1])):
-            yield bolus.at
+            yield bolus
 
 
 def _not_permitted(view: View) -> bool:

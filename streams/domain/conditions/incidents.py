@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from streams.domain.alert import Episode, PriorityStep
+from streams.domain.alert import Episode, Priority, PriorityStep
 from streams.domain.care import CareKind, CareRecord
 from streams.domain.rule import Finding, Presence, Rule, View
 
@@ -43,6 +43,25 @@ def told(track: Episode | None) -> frozenset[datetime]:
         return frozenset()
     times = {track.start, *track.reminders, *(step.at for step in track.steps)}
     return frozenset(times if track.recurred_at is None else {*times, track.recurred_at})
+
+
+def told_again(
+    track: Episode | None, priority: Priority, facts: Iterable[tuple[datetime, datetime]], at: datetime
+) -> tuple[datetime, ...]:
+    """The reminders of a rule's alert with those for what became known now, while an earlier one keeps it open.
+
+    What happened before may be over and confirmed, and wait for a person: what happens next is news all the same.
+
+    Args:
+        track: The rule's open episode; None: opening it tells people anyway.
+        priority: What the facts are worth; one that raises the alert speaks for itself.
+        facts: Of each when it happened, and when it became known.
+        at: The moment judged.
+    """
+    if track is None or priority.rank > track.priority.rank:
+        return track.reminders if track is not None else ()
+    known = told(track)
+    return (*track.reminders, *sorted({since for since, told_at in facts if told_at >= at and since not in known}))
 
 
 def latest(track: Episode) -> datetime:

@@ -10,6 +10,7 @@ from streams.domain.alert import Episode, Priority, PriorityStep, Reason
 from streams.domain.care import CareKind
 from streams.domain.conditions.boluses import overused_since
 from streams.domain.conditions.dose import increase_times, recent_doses
+from streams.domain.conditions.incidents import told_again
 from streams.domain.conditions.steps import reached
 from streams.domain.observing.fills import refill_ratios
 from streams.domain.profile import WithdrawalClass
@@ -141,7 +142,8 @@ def reported(view: View, rule: Rule) -> Finding:
     Withdrawal: HIGH on W3 while delivery is uncertain (also when it becomes so within ``recent_hours``), else MEDIUM.
     Overdose: HIGH always. In the watch of ``watch_hours`` after REF-01 or REF-04, and of ``replaced_hours`` after a
     replacement, every report is HIGH, and an overdose starts at ladder step ``watch_start_step``. It holds until the
-    pump reports again ``holds_minutes`` later; then a person may resolve it. Source: clinical.md F-02, F-03b, F-13.
+    pump reports again ``holds_minutes`` later; then a person may resolve it. While it waits for that, each further
+    report is told again, and one of an overdose at any time. Source: clinical.md F-02, F-03b, F-13.
     """
     state, track = view.state, view.open_track(rule.id)
     complaint, parameters = state.dosing.complaint, view.parameters(rule)
@@ -159,10 +161,13 @@ def reported(view: View, rule: Rule) -> Finding:
         return _over(view, track, complaint.told_at, parameters)
     # What was reported before has become worse now; what is reported now is so since the patient noticed it.
     since = view.at if worse and track is not None and track.start >= complaint.at else complaint.at
+    priority = Priority.HIGH if urgent else Priority.MEDIUM
+    again = overdose or track is None or not track.present
     suspect = view.open_track("THR-06")
     return Finding(
         Presence.PRESENT,
-        (PriorityStep(Priority.HIGH if urgent else Priority.MEDIUM, since),),
+        (PriorityStep(priority, since),),
+        reminders=told_again(track, priority, [(complaint.at, complaint.told_at)] if again else (), view.at),
         parents=("THR-06",) if suspect is not None and suspect.priority is Priority.HIGH else (),
         start_step=int(parameters["watch_start_step"]) if watched and overdose else 0,
         values={"since": f"{complaint.at:%Y-%m-%d %H:%M UTC}"},

@@ -7,6 +7,7 @@ from typing import Final
 
 from streams.domain.alert import Episode, Priority, Reason
 from streams.domain.conditions import boluses, dose, symptoms
+from streams.domain.conditions.incidents import latest, told_again
 from streams.domain.conditions.sessions import held_until, known_session
 from streams.domain.conditions.steps import reached
 from streams.domain.observing.dosing import EVENT_LAGS, Change
@@ -19,7 +20,8 @@ def changed_by_nobody(view: View, rule: Rule) -> Finding:
     HIGH, also a security event; a return to an older program counts like a new one, recorded or only seen as another
     checksum. A change without a session id is explained by any authorised session. While a session goes on it is held
     back until 15 minutes after its end (I3). It holds until the pump reports again ``holds_minutes`` later; then a
-    person may resolve it. A session that becomes known later takes it back. Child of MRI-06. Source: clinical.md S-22.
+    person may resolve it. Each further change is told again. A session that becomes known later takes it back. Child of
+    MRI-06. Source: clinical.md S-22.
     """
     program, track = view.state.dosing.program, view.open_track(rule.id)
     if not program.changes:
@@ -30,17 +32,25 @@ def changed_by_nobody(view: View, rule: Rule) -> Finding:
     if track is not None and _known_by_now(program.changes, unknown, track):
         return Finding(Presence.ABSENT, retract=Reason.LATE_EVIDENCE)
     heard_at, holds = view.state.reported_at, timedelta(minutes=parameters["holds_minutes"])
-    steps, wakes = [], []
+    facts, wakes = [], []
     for change in unknown:
         held = held_until(view, change.at)
         since = max(change.at, held) if held is not None else change.at
         if since > view.at:
             wakes.append(since)
         elif heard_at is None or heard_at < max(change.told_at, since) + holds:
-            steps.append((Priority.HIGH, since))
+            facts.append((since, max(change.told_at, since)))
     wake_at = min(wakes, default=None)
-    if steps:
-        return Finding(Presence.PRESENT, reached(steps, view.at), wake_at=wake_at, parents=("MRI-06",))
+    if facts:
+        # A record may move a change that its checksum showed before; that is the same change.
+        newer = [fact for fact in facts if track is None or fact[0] > latest(track)]
+        return Finding(
+            Presence.PRESENT,
+            reached(((Priority.HIGH, since) for since, _ in facts), view.at),
+            wake_at=wake_at,
+            parents=("MRI-06",),
+            reminders=told_again(track, Priority.HIGH, newer, view.at),
+        )
     if track is None or not track.present:
         return Finding(Presence.ABSENT, wake_at=wake_at)
     return Finding(Presence.ABSENT, ended_at=heard_at, wake_at=wake_at)
