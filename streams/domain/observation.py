@@ -431,11 +431,16 @@ def _reset_over(state: PumpState, reset_at: datetime) -> PumpState:
 def _logged(state: PumpState, therapy: Therapy, report: Report) -> PumpState:
     """What each family's log makes of the measurements."""
     # A log that hears nothing new stays the same object, which tells that no rule that reads it need be judged.
+    filled = fills.measured(state.fills, state, therapy, report)
+    flowing = flow.measured(state.flow, state, therapy, report)
+    known = state.fills.outcomes
+    if filled.outcomes is not known:
+        flowing = flow.refilled(flowing, state, therapy, (one for one in filled.outcomes if one not in known))
     return replace(
         state,
         levels=levels.measured(state.levels, state, therapy, report),
-        fills=fills.measured(state.fills, state, therapy, report),
-        flow=flow.measured(state.flow, state, therapy, report),
+        fills=filled,
+        flow=flowing,
         scans=scans.measured(state.scans, state, therapy, report),
         power=power.measured(state.power, state, therapy, report),
         dosing=dosing.measured(state.dosing, state, therapy, report),

@@ -167,9 +167,9 @@ def _alarms(sums: Sums, limit: float, clear_after: float) -> bool:
 
 
 def _over_refills(view: View, rule: Rule) -> Finding:
-    """The same over refills, for pumps that do not sense what they deliver."""
+    """The same over refills, for pumps that do not sense what they deliver: by their counter, or by the schedule."""
     drift, parameters = view.state.flow.refill_drift, view.parameters(rule)
-    if drift is None or drift.at is None:
+    if drift is None:
         return NOT_EVALUABLE
     if (reviewed := _reviewed(view, rule, drift.at)) is not None:
         return reviewed

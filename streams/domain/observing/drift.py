@@ -14,10 +14,11 @@ import msgspec
 from msgspec.structs import replace
 
 from streams.domain.care import CareKind, CareRecord
+from streams.domain.observing.fills import LEAST_PROGRAMMED_ML, Outcome
 from streams.domain.profile import Therapy
 
 if TYPE_CHECKING:
-    from streams.domain.world import PumpState, Refill
+    from streams.domain.world import PumpState
 
 LEARNING_DAYS: Final = 14
 MOST_USUAL_BIAS: Final = 0.05
@@ -25,8 +26,7 @@ LEAST_SPREAD: Final = 0.03
 REFILL_SPREAD: Final = 0.05
 CLIPPED: Final = 3.0
 SLACK: Final = 0.5
-LEAST_PROGRAMMED_ML: Final = 0.05
-LEAST_REFILL_ML: Final = 2.0
+LEAST_OF_A_DAY_ML: Final = 0.05
 ROUNDING_ML: Final = 1e-6
 LEAST_OF_A_DAY: Final = timedelta(hours=12)
 KEPT_DAYS: Final = 7
@@ -76,13 +76,10 @@ class Drift(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class RefillDrift(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The same over refills: the refill at ``refilled_at`` found ``programmed_ml`` programmed since the boot."""
+    """The same over refills; ``at`` is the newest one that counted."""
 
-    refilled_at: datetime
-    boot_id: int
-    programmed_ml: float
+    at: datetime
     sums: Sums = Sums()
-    at: datetime | None = None
     reviewed_at: datetime | None = None
 
 
@@ -121,39 +118,26 @@ def newest_review(therapy: Therapy) -> CareRecord | None:
     return max(reviews, key=lambda record: record.valid_from, default=None)
 
 
-def refilled(
-    drift: RefillDrift | None, state: PumpState, therapy: Therapy, boot_id: int, programmed_ml: float
-) -> RefillDrift | None:
-    """The drift over refills after a report that tells the programmed volume; the same unless a refill came before."""
-    refill = state.refills[-1]
-    if drift is not None and refill.at <= drift.refilled_at:
+def refilled(drift: RefillDrift | None, state: PumpState, therapy: Therapy, outcome: Outcome) -> RefillDrift | None:
+    """The drift over refills after one more refill; the same where it says nothing.
+
+    A stall before it explains a residual, and under 2 mL the syringe's own error is larger than any drift (D-03).
+    """
+    if outcome.programmed_ml < LEAST_PROGRAMMED_ML or _stalled(state, outcome.at):
         return drift
-    known = drift is not None and boot_id == drift.boot_id and programmed_ml >= drift.programmed_ml
-    if drift is None or not known:
-        sums = drift.sums if drift is not None else Sums()
-        return RefillDrift(refill.at, boot_id, programmed_ml, sums, drift.at if drift else None)
-    review = newest_review(therapy)
+    drift, review = drift or RefillDrift(outcome.at), newest_review(therapy)
     if review is not None and (drift.reviewed_at is None or review.valid_from > drift.reviewed_at):
         drift = replace(drift, sums=Sums(), reviewed_at=review.valid_from)
-    ratio = _refill_ratio(drift, state, refill, programmed_ml)
-    sums = drift.sums if ratio is None else drift.sums.add(ratio - 1.0, 0.0, REFILL_SPREAD)
-    at = drift.at if ratio is None else refill.at
-    return replace(drift, refilled_at=refill.at, programmed_ml=programmed_ml, sums=sums, at=at)
+    return replace(drift, sums=drift.sums.add(outcome.ratio - 1.0, 0.0, REFILL_SPREAD), at=outcome.at)
 
 
-def _refill_ratio(drift: RefillDrift, state: PumpState, refill: Refill, programmed_ml: float) -> float | None:
-    """What left the reservoir over what was programmed since the refill before; None when that says nothing.
-
-    A stall in between explains a residual, and under 2 mL the syringe's own error is larger than any drift (D-03).
-    """
-    before = next((other for other in state.refills if other.at == drift.refilled_at), None)
-    wanted = programmed_ml - drift.programmed_ml
-    if before is None or wanted < LEAST_REFILL_ML:
-        return None
-    if any(before.at <= (stall.end or refill.at) and stall.start <= refill.at for stall in state.stalls):
-        return None
-    left = refill.aspirated_ml + refill.residual_ml
-    return (before.residual_ml + before.injected_ml - left) / wanted
+def _stalled(state: PumpState, refilled_at: datetime) -> bool:
+    """Whether the motor stood still during the filling that ended with the refill at ``refilled_at``."""
+    before = max((refill.at for refill in state.refills if refill.at < refilled_at), default=None)
+    return any(
+        stall.start <= refilled_at and (before is None or stall.end is None or stall.end >= before)
+        for stall in state.stalls
+    )
 
 
 def _day_ends_at(at: datetime, therapy: Therapy) -> datetime:
@@ -173,7 +157,7 @@ def _day_done(drift: Drift, point: Point) -> Drift:
     opened_at, programmed_before, delivered_before = drift.opened
     wanted = programmed_ml - programmed_before
     whole = at < drift.ends_at + timedelta(days=1) and at - opened_at >= LEAST_OF_A_DAY
-    if drift.spoiled or not whole or wanted < LEAST_PROGRAMMED_ML - ROUNDING_ML:
+    if drift.spoiled or not whole or wanted < LEAST_OF_A_DAY_ML - ROUNDING_ML:
         return drift
     value = (delivered_ml - delivered_before) / wanted - 1.0
     newest = (*drift.newest, value)[-KEPT_DAYS:]

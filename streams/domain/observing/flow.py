@@ -1,11 +1,12 @@
 """Delivered against programmed volume, the programmed rate, and when MRI explained a stall (DLV-02 to DLV-08).
 
-Only a pump that senses what it delivers has ``volumes`` and a ``drift``; for the others nearly every report leaves the
-log as it is.
+Only a pump that senses what it delivers has ``volumes`` and a ``drift``, the others have a ``refill_drift``; for them
+nearly every report leaves the log as it is.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,7 @@ from msgspec.structs import replace
 
 from streams.domain.observing import drift
 from streams.domain.observing.drift import Drift, RefillDrift
+from streams.domain.observing.fills import Outcome
 from streams.domain.profile import Therapy
 from streams.domain.telemetry import Event, EventType, Motor, Report
 
@@ -103,15 +105,20 @@ def measured(log: FlowLog, state: PumpState, therapy: Therapy, report: Report) -
     running = _running(state, report)
     if not running and log.volumes:
         log = _interrupted(log)
-    if programmed is None:
+    if programmed is None or delivered is None:
         return log
-    if delivered is not None:
-        volume = Volume(report.event_time, programmed, delivered)
-        return _sensed(log, therapy, volume, report.boot_id, running=running)
-    if state.refills and not log.volumes:
-        after = drift.refilled(log.refill_drift, state, therapy, report.boot_id, programmed)
-        return log if after is log.refill_drift else replace(log, refill_drift=after)
-    return log
+    volume = Volume(report.event_time, programmed, delivered)
+    return _sensed(log, therapy, volume, report.boot_id, running=running)
+
+
+def refilled(log: FlowLog, state: PumpState, therapy: Therapy, outcomes: Iterable[Outcome]) -> FlowLog:
+    """The log after refills showed what the fillings before them gave; they judge a pump that senses no volume."""
+    if log.volumes:
+        return log
+    after = log.refill_drift
+    for outcome in outcomes:
+        after = drift.refilled(after, state, therapy, outcome)
+    return log if after is log.refill_drift else replace(log, refill_drift=after)
 
 
 def happened(log: FlowLog, state: PumpState, therapy: Therapy, event: Event, at: datetime) -> FlowLog:
