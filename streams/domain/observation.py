@@ -385,7 +385,7 @@ def observe(state: PumpState, therapy: Therapy, report: Report) -> PumpState:
     newest = state.motor_at is None or rebooted or at >= state.motor_at
     if report.motor is not None and newest:
         changes["motor_at"] = at
-        if report.motor.value != state.motor or rebooted:
+        if report.motor.value != state.motor or rebooted or report.motor is Motor.TELEMETRY_MODE:
             changes |= _motor_changes(state, report.motor, at)
     delivered, moved = report.volume_delivered_ml, False
     if delivered is not None:
@@ -456,6 +456,7 @@ def _motor_changes(state: PumpState, motor: Motor, at: datetime) -> dict[str, An
         "motor": motor.value,
         "stopped_since": (state.stopped_since or at) if stopped else None,
         "telemetry_mode_since": (state.telemetry_mode_since or at) if in_telemetry else None,
+        "telemetry_mode_at": at if in_telemetry else None,
     }
 
 

@@ -150,6 +150,8 @@ class PumpState(msgspec.Struct, frozen=True, array_like=True, gc=False):
     needs_valve_reset: bool = False
     """Only the record of a valve's reset is evidence of delivery (rule MRI-05)."""
     volumes: VolumeLog = VolumeLog()
+    telemetry_mode_at: datetime | None = None
+    """The newest report that told of telemetry mode, while no other word on the motor came."""
 
     @property
     def estimated_ml(self) -> Sample | None:

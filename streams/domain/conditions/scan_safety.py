@@ -24,7 +24,8 @@ def trapped(view: View, rule: Rule) -> Finding:
     """MRI-04: delivery stays off until somebody interrogates the pump.
 
     HIGH where the field came while an alarm sounded (SynchroMed II), or the motor has been in telemetry mode for longer
-    than ``telemetry_mode_minutes`` without an authorised session. Only an interrogation that finds it running ends it.
+    than ``telemetry_mode_minutes`` without an authorised session: as soon as a report shows it, else when none has
+    found it running ``next_report_minutes`` later. Only an interrogation that finds it running ends it.
     Source: rules_catalogue.md MRI-04; clinical.md M-05.
     """
     state, therapy, log = view.state, view.therapy, view.state.scans
@@ -61,9 +62,14 @@ def _trapped_since(view: View, rule: Rule) -> tuple[datetime | None, datetime | 
         return None, None
     if asked_at is not None and asked_at > since:
         since = asked_at
-    due = view.due(_unattended(view, since, timedelta(minutes=view.parameters(rule)["telemetry_mode_minutes"])))
+    parameters = view.parameters(rule)
+    due = view.due(_unattended(view, since, timedelta(minutes=parameters["telemetry_mode_minutes"])))
     # Longer than the hold, not as long as: a report every 15 minutes that finds it running again comes in time.
-    return (due, None) if view.at > due else (None, due + INSTANT)
+    if state.telemetry_mode_at is not None and state.telemetry_mode_at > due:
+        return due, None
+    # That report is on its way, or a few seconds late by the pump's clock: a single sample shows no duration.
+    judged_at = due + timedelta(minutes=parameters["next_report_minutes"])
+    return (due, None) if view.at > judged_at else (None, judged_at + INSTANT)
 
 
 def _unattended(view: View, since: datetime, hold: timedelta) -> datetime:
@@ -243,6 +249,6 @@ def _in_session(session: Session, altered: Alteration) -> bool:
 
 CONDITIONS: Final = {
     "mri.program_altered": Named(program_altered, reads=("scans", "sessions")),
-    "mri.trapped": Named(trapped, reads=("scans", "telemetry_mode_since", "motor", "sessions")),
+    "mri.trapped": Named(trapped, reads=("scans", "telemetry_mode_since", "telemetry_mode_at", "motor", "sessions")),
     "mri.valve_unsafe": Named(valve_unsafe, reads=("mri", "scans", "estimated", "measured", "refilled_at")),
 }
