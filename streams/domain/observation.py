@@ -490,8 +490,21 @@ def _motor(state: PumpState, therapy: Therapy, report: Report, *, moved: bool) -
     if motor is Motor.STALLED or (alarms and Alarm.MOTOR_STALL in alarms):
         return stall(state, at, therapy.interval)
     alarming = alarms and not DELIVERY_ALARMS.isdisjoint(alarms)
+    if motor is Motor.UNKNOWN and moved and not alarming and _moved_since_frozen(state):
+        return _moved_so_far(state, at, therapy.interval)
     if (motor is not None and motor is not Motor.RUNNING) or alarming:
         return freeze(state, at, therapy.interval)
     if motor is Motor.RUNNING or moved:
         return confirm(state, at)
     return state
+
+
+def _moved_since_frozen(state: PumpState) -> bool:
+    """Whether what moved since the report before moved after the clock was frozen, not before."""
+    return state.frozen_at is None or (state.previous_at is not None and state.previous_at >= state.frozen_at)
+
+
+def _moved_so_far(state: PumpState, at: datetime, interval: timedelta) -> PumpState:
+    """Drug moved up to ``at``; that it goes on moving an unknown motor does not say, so the clock stays armed."""
+    state = confirm(state, at)
+    return replace(state, armed_since=at) if state.frozen_at is None else freeze(state, at, interval)

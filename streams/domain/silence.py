@@ -42,7 +42,7 @@ def ended(world: World, rules: RuleBook) -> tuple[World, list[Episode]]:
         finding = Finding(Presence.ABSENT, ended_at=heard_at)
         if rule_id == NON_DELIVERY_RULE:
             confirmed_at, before = state.confirmed_at, track.silent_since
-            moved = state.armed_since is None and confirmed_at and before and confirmed_at > before
+            moved = state.frozen_at is None and confirmed_at and before and confirmed_at > before
             finding = Finding(Presence.ABSENT if moved else Presence.NOT_EVALUABLE, ended_at=confirmed_at)
         if (rule := rules.get(rule_id)) is not None:
             forgotten.extend(_judged_silence(tracks, rule, finding, heard_at))

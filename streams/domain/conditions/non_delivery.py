@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Final
 
-from streams.domain.alert import Priority, PriorityStep
+from streams.domain.alert import Episode, Priority, PriorityStep
 from streams.domain.care import CareKind, CareRecord
 from streams.domain.conditions.mri import declared_end
 from streams.domain.conditions.steps import advanced_by_fever
@@ -38,10 +38,16 @@ def not_confirmed(view: View, rule: Rule) -> Finding:
         return NOT_EVALUABLE
     if state.armed_since is None:
         return Finding(Presence.ABSENT, ended_at=state.confirmed_at)
-    deadlines = _deadlines(view, rule, state.confirmed_at, state.armed_since)
+    own = view.present_track(rule.id)
+    if own is not None and state.frozen_at is None and state.confirmed_at >= own.start:
+        # Sensed flow ended it, although the unknown motor keeps the clock armed.
+        own = None
+    deadlines = _deadlines(view, rule, own, state.confirmed_at, state.armed_since)
     reached = [PriorityStep(priority, at) for priority, at in deadlines if at <= view.at]
     wake_at = min((at for _, at in deadlines if at > view.at), default=None)
     if not reached:
+        if state.frozen_at is None:
+            return Finding(Presence.ABSENT, ended_at=state.confirmed_at, wake_at=wake_at)
         return Finding(Presence.NOT_EVALUABLE if view.open_track(rule.id) else Presence.ABSENT, wake_at=wake_at)
     high = reached[-1].priority is Priority.HIGH
     return Finding(
@@ -73,7 +79,7 @@ def after_plan(view: View, confirmed_at: datetime, due_at: datetime) -> datetime
 
 
 def _deadlines(
-    view: View, rule: Rule, confirmed_at: datetime, armed_since: datetime
+    view: View, rule: Rule, own: Episode | None, confirmed_at: datetime, armed_since: datetime
 ) -> list[tuple[Priority, datetime]]:
     budget = view.therapy.budget
     planned = view.state.stopped_since is not None or view.present_track("DLV-03") is not None
@@ -85,7 +91,7 @@ def _deadlines(
     if view.therapy.lowers_high:
         return [(Priority.HIGH, due(1.0))]
     high_at = due(0.5)
-    medium_at = _medium_at(view, rule, due(0.25))
+    medium_at = own.start if own is not None else _medium_at(view, rule, due(0.25))
     if medium_at is None or medium_at >= high_at:
         return [(Priority.HIGH, high_at)]
     return [(Priority.MEDIUM, medium_at), (Priority.HIGH, high_at)]
@@ -93,9 +99,6 @@ def _deadlines(
 
 def _medium_at(view: View, rule: Rule, due_at: datetime) -> datetime | None:
     """When the MEDIUM step is due: not while another delivery alert is open, nor before an MRI recovery is overdue."""
-    own = view.present_track(rule.id)
-    if own is not None:
-        return own.start
     for rule_id in DELIVERY_RULES:
         track = view.tracks.get(rule_id)
         if track is None or track.retracted or track.priority.rank < Priority.MEDIUM.rank:
