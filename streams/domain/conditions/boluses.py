@@ -119,5 +119,5 @@ def _denied_since(view: View, parameters: Mapping[str, Any]) -> datetime | None:
 
 
 CONDITIONS: Final[dict[str, Named]] = {
-    "therapy.bolus_outside_limits": Named(outside_limits, reads=("dosing",)),
+    "therapy.bolus_outside_limits": Named(outside_limits, reads=("dosing", "sessions")),
 }

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from streams.domain.alert import Episode, Priority, Reason
 from streams.domain.care import CareKind
-from streams.domain.conditions.sessions import HOLD_AFTER, LONGEST_SESSION, held_until, sessions
+from streams.domain.conditions.sessions import HOLD_AFTER, LONGEST_SESSION, ended_by, held_until, sessions
 from streams.domain.conditions.steps import next_after, reached
 from streams.domain.observing.dosing import AFTER_VISIT, BEFORE_VISIT, SAME_DOSE, Basis, Dose
 from streams.domain.observing.schedule import DAY, Mean, mean, parts, said_at
@@ -177,7 +177,7 @@ def _bridge_due(view: View) -> datetime | None:
     visit = _visit(view, basis.concentrated_at)
     if visit is None:
         return None
-    due = (visit.end or visit.start + LONGEST_SESSION) + HOLD_AFTER
+    due = ended_by(visit) + HOLD_AFTER
     return None if any(visit.start <= bolus <= due for bolus in basis.bridges) else due
 
 

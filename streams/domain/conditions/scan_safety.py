@@ -7,7 +7,7 @@ from typing import Final
 
 from streams.domain.alert import Episode, Priority, PriorityStep, Reason
 from streams.domain.care import CareKind, CareRecord
-from streams.domain.conditions.sessions import LONGEST_SESSION, sessions
+from streams.domain.conditions.sessions import ended_by, sessions
 from streams.domain.observing.scans import Alteration, declared_end, valve_gated
 from streams.domain.profile import Family
 from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Named, Presence, Rule, View
@@ -76,7 +76,7 @@ def _unattended(view: View, since: datetime, hold: timedelta) -> datetime:
     """When telemetry mode has lasted for ``hold`` without a session; half of the budget ends a session's say (I3)."""
     due = since + hold
     for session in sorted(sessions(view), key=lambda session: session.start):
-        end = session.end or session.start + LONGEST_SESSION
+        end = ended_by(session)
         if session.start <= due and end + hold > due and end >= since:
             due = end + hold
     confirmed_at = view.state.confirmed_at
@@ -243,8 +243,7 @@ def program_altered(view: View, rule: Rule) -> Finding:
 
 def _in_session(session: Session, altered: Alteration) -> bool:
     """Whether an authorised session, give or take half an hour, lies between the exposure and the change."""
-    end = session.end or session.start + LONGEST_SESSION
-    return session.start - SESSION_MARGIN <= altered.at and end + SESSION_MARGIN >= altered.exposed_at
+    return session.start - SESSION_MARGIN <= altered.at and ended_by(session) + SESSION_MARGIN >= altered.exposed_at
 
 
 CONDITIONS: Final = {

@@ -27,12 +27,16 @@ def sessions(view: View) -> Iterator[Session]:
             yield Session(record.session_id, record.valid_from, record.ends_at)
 
 
+def ended_by(session: Session) -> datetime:
+    """When a session was over, at the latest where nobody told."""
+    return session.end or session.start + LONGEST_SESSION
+
+
 def known_session(view: View, session_id: str | None, at: datetime, within: timedelta) -> Session | None:
     """The authorised session with this id, any id when None, that was going on within ``within`` of ``at``."""
     for session in sessions(view):
-        end = session.end or session.start
         named = session_id is None or session.session_id == session_id
-        if named and session.start - within <= at <= end + within:
+        if named and session.start - within <= at <= ended_by(session) + within:
             return session
     return None
 
@@ -40,9 +44,7 @@ def known_session(view: View, session_id: str | None, at: datetime, within: time
 def held_until(view: View, at: datetime) -> datetime | None:
     """Until when an authorised session holds back what happened at ``at``; None when none was going on."""
     ends = [
-        hold_end
-        for session in sessions(view)
-        if session.start <= at <= (hold_end := (session.end or session.start + LONGEST_SESSION) + HOLD_AFTER)
+        hold_end for session in sessions(view) if session.start <= at <= (hold_end := ended_by(session) + HOLD_AFTER)
     ]
     if not ends:
         return None
