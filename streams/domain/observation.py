@@ -308,8 +308,12 @@ def _symptoms_told(state: PumpState, _: Therapy, event: Event, at: datetime) -> 
 
 
 def _pump_replaced(state: PumpState, _: Therapy, __: Event, at: datetime) -> PumpState:
+    """What the old pump needed before it could deliver, the new one does not; its own troubles stay."""
     mri = state.mri if state.mri is not None and state.mri.start > at else None
-    return replace(state, replaced_at=at, mri=mri, needs_interrogation=False, needs_valve_reset=False)
+    state = replace(state, replaced_at=at, mri=mri)
+    if state.frozen_at is not None and state.frozen_at > at:
+        return state
+    return replace(state, needs_refill=False, needs_interrogation=False, needs_valve_reset=False)
 
 
 def _interrogated(state: PumpState, therapy: Therapy, event: Event, at: datetime) -> PumpState:

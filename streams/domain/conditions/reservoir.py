@@ -94,14 +94,15 @@ def _refilled(view: View, since: datetime, level_ml: float) -> bool:
 def empty(view: View, rule: Rule) -> Finding:
     """RSV-02: the pump says empty, or a level is at or under ``limit_ml``; ends with a refill and then delivery.
 
-    HIGH, on W1 MEDIUM. Refilling alone proves nothing: a motor turning over an empty reservoir delivers nothing.
+    A new pump in its place was filled as well. HIGH, on W1 MEDIUM. Refilling alone proves nothing: a motor turning over
+    an empty reservoir delivers nothing.
     """
     state, therapy = view.state, view.therapy
     track = view.open_track(rule.id)
     if track is not None and track.present:
         since: datetime | None = track.start
-        refilled, confirmed = state.refilled_at, state.confirmed_at
-        if refilled and confirmed and refilled >= track.start and confirmed >= refilled and not state.needs_refill:
+        filled, confirmed = _filled_at(state), state.confirmed_at
+        if filled and confirmed and filled >= track.start and confirmed >= filled and not state.needs_refill:
             return Finding(Presence.ABSENT, ended_at=confirmed)
     else:
         since = _empty_since(view, view.parameters(rule)["limit_ml"])
@@ -122,15 +123,21 @@ def _empty_since(view: View, limit_ml: float) -> datetime | None:
     candidates = [
         sample.at
         for sample in (state.estimated_ml, state.measured)
-        if sample is not None and sample.value <= limit_ml and _after_refill(view, sample.at)
+        if sample is not None and sample.value <= limit_ml and _since_filled(state, sample.at)
     ]
-    if Alarm.RESERVOIR_EMPTY in state.alarms and state.alarms_at and _after_refill(view, state.alarms_at):
+    if Alarm.RESERVOIR_EMPTY in state.alarms and state.alarms_at and _since_filled(state, state.alarms_at):
         candidates.append(state.alarms_at)
     return min(candidates, default=None)
 
 
-def _after_refill(view: View, at: datetime) -> bool:
-    return view.state.refilled_at is None or at >= view.state.refilled_at
+def _since_filled(state: PumpState, at: datetime) -> bool:
+    filled_at = _filled_at(state)
+    return filled_at is None or at >= filled_at
+
+
+def _filled_at(state: PumpState) -> datetime | None:
+    """When the pump was last refilled, or replaced by one that was filled."""
+    return max((at for at in (state.refilled_at, state.replaced_at) if at is not None), default=None)
 
 
 class Outlook(msgspec.Struct, frozen=True):
