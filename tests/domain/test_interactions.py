@@ -125,6 +125,18 @@ def test_a_stall_that_starts_after_the_hard_end_is_a_stall() -> None:
     assert scene.told("DLV-01") == [_opened("PT55M1S", Priority.HIGH)]
 
 
+def test_a_second_window_leaves_a_stall_from_before_the_first_with_its_trap() -> None:
+    """M.9: the stall alert that MRI-04 took over stays taken back."""
+    scene = Scene()
+    scene.says("PT0M", motor="stalled", alarms=["motor_stall"])
+    scene.says("PT10M", motor="stalled", events=[MRI_START])
+    scene.says("PT45M", motor="stalled", events=[{"type": "mri_end", "at": "PT40M"}])
+    scene.says("PT1H", motor="stalled", events=[MRI_START])
+
+    assert not scene.record("DLV-01").open
+    assert scene.record("MRI-04").open
+
+
 def test_a_stall_that_outlives_the_window_is_an_overdue_recovery() -> None:
     """MRI-02, MEDIUM at T1 and HIGH at T2; the stall itself stays withheld."""
     scene = Scene()

@@ -11,11 +11,10 @@ from typing import Final
 
 from streams.domain.alert import Priority, PriorityStep, Reason
 from streams.domain.conditions import delivered_volume, non_delivery, stall_burden
-from streams.domain.conditions.mri import explained, hard_end, parents_of_this_mri, withholds_stall
+from streams.domain.conditions.mri import explained, parents_of_mri, scan_of, withholds_stall
 from streams.domain.conditions.sessions import held_until, known_session
 from streams.domain.conditions.steps import advanced_by_fever
 from streams.domain.observing.flow import LowRate
-from streams.domain.observing.scans import BEFORE_START
 from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Named, Presence, Rule, View
 from streams.domain.telemetry import Alarm, Motor
 from streams.domain.world import PumpState
@@ -48,14 +47,13 @@ def motor_stalled(view: View, rule: Rule) -> Finding:
     if not therapy.lowers_high and state.confirmed_at is not None:
         lead = timedelta(minutes=view.parameters(rule)["physician_lead_minutes"])
         physician_by = state.confirmed_at + therapy.budget - lead
-    mri = state.mri
-    by_mri = mri is not None and mri.declared and mri.start - BEFORE_START <= since <= hard_end(mri)
+    scan = scan_of(state, since)
     step = PriorityStep(Priority.MEDIUM if therapy.lowers_high else Priority.HIGH, since)
     return Finding(
         Presence.PRESENT,
         (step,),
         physician_by=physician_by,
-        parents=parents_of_this_mri(view, "MRI-04", "MRI-02") if by_mri else (),
+        parents=parents_of_mri(view, scan, "MRI-04", "MRI-02") if scan is not None else (),
         values={"since": written(since), "state": "no drug is delivered"},
         start_step=advanced_by_fever(view),
     )

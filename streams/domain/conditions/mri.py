@@ -11,32 +11,40 @@ from typing import Final
 
 from streams.domain.alert import Episode, Priority, PriorityStep
 from streams.domain.conditions.steps import advanced_by_fever
-from streams.domain.observing.scans import BEFORE_START, declared_end, hard_end
+from streams.domain.observing.scans import BEFORE_START, declared_end, in_window
 from streams.domain.profile import Family, Therapy, WithdrawalClass
 from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Named, Presence, Rule, View
 from streams.domain.world import Mri, PumpState
 
-__all__ = ["CONDITIONS", "declared_end", "explained", "hard_end", "parents_of_this_mri", "withholds_stall"]
+__all__ = ["CONDITIONS", "declared_end", "explained", "parents_of_mri", "scan_of", "withholds_stall"]
 
 LATE_DECLARATION: Final = timedelta(minutes=15)
 """How long after a stall an MRI may still be declared to explain it (event time of the declaring report; M.8)."""
 
 
 def withholds_stall(state: PumpState, therapy: Therapy, stalled_since: datetime) -> bool:
-    """Whether a declared MRI explains a stall that began at ``stalled_since``.
+    """Whether a declared MRI explains a stall that began at ``stalled_since``; a later one takes nothing back.
 
     A stall in the 15 minutes before the start sounded its alarm when the field came (clinical.md M-05): the MRI takes
     it over only where rule MRI-04 then says so (M.9).
     """
-    mri = state.mri
-    if mri is None or mri.declared_at is None or not therapy.known or therapy.valve_gated:
+    if not state.flow.scans or not therapy.known or therapy.valve_gated:
         return False
-    if stalled_since < mri.start:
-        trapped = therapy.family is Family.SYNCHROMED_II and state.scans.trapped_at == mri.start
-        in_window = trapped and mri.start - BEFORE_START <= stalled_since
-    else:
-        in_window = stalled_since <= hard_end(mri)
-    return in_window and mri.declared_at <= stalled_since + LATE_DECLARATION
+    trapped_at = state.scans.trapped_at if therapy.family is Family.SYNCHROMED_II else None
+    for scan in state.flow.scans:
+        before = stalled_since < scan.start
+        if not in_window(scan, stalled_since) or (before and (trapped_at is None or trapped_at < scan.start)):
+            continue
+        # The new pump in the place of one that was scanned was in no field.
+        own = state.replaced_at is None or not scan.start <= state.replaced_at <= stalled_since
+        if own and (scan.declared_at or scan.start) <= stalled_since + LATE_DECLARATION:
+            return True
+    return False
+
+
+def scan_of(state: PumpState, stalled_since: datetime) -> datetime | None:
+    """Start of the newest declared MRI in whose window a stall began, however late that was declared."""
+    return next((scan.start for scan in reversed(state.flow.scans) if in_window(scan, stalled_since)), None)
 
 
 def explained(view: View, track: Episode | None) -> bool:
@@ -44,12 +52,12 @@ def explained(view: View, track: Episode | None) -> bool:
     return track is not None and withholds_stall(view.state, view.therapy, track.start)
 
 
-def parents_of_this_mri(view: View, *rule_ids: str) -> tuple[str, ...]:
-    """Those of the rules whose open episode is about the latest MRI; what an earlier one left open defers nothing."""
-    mri = view.state.mri
-    if mri is None:
-        return ()
-    since = mri.start - BEFORE_START
+def parents_of_mri(view: View, start: datetime, *rule_ids: str) -> tuple[str, ...]:
+    """Those of the rules whose open episode is about the MRI that began at ``start``, or a later one.
+
+    What an earlier one left open defers nothing.
+    """
+    since = start - BEFORE_START
     tracks = ((rule_id, view.open_track(rule_id)) for rule_id in rule_ids)
     return tuple(rule_id for rule_id, track in tracks if track is not None and track.start >= since)
 
@@ -61,7 +69,7 @@ def stall_expected(view: View, rule: Rule) -> Finding:
     if view.therapy.valve_gated or not view.therapy.known or (state.motor is None and mri is None):
         return NOT_EVALUABLE
     stalled_since = state.stalled_since
-    if mri is not None and stalled_since is not None and withholds_stall(state, view.therapy, stalled_since):
+    if stalled_since is not None and withholds_stall(state, view.therapy, stalled_since):
         return Finding(Presence.PRESENT, (PriorityStep(Priority.INFO, stalled_since),))
     if stalled_since is not None:
         return NOT_EVALUABLE if view.open_track(rule.id) else ABSENT
@@ -92,7 +100,7 @@ def recovery_overdue(view: View, rule: Rule) -> Finding:
         steps,
         wake_at=wake_at,
         physician_by=confirmed_at + therapy.budget if steps[-1].priority is Priority.HIGH else None,
-        parents=parents_of_this_mri(view, "MRI-04"),
+        parents=parents_of_mri(view, mri.start, "MRI-04"),
         values={"end": f"{ended} {end:%Y-%m-%d %H:%M} UTC"},
         start_step=advanced_by_fever(view),
     )
@@ -144,7 +152,7 @@ def not_interrogated(view: View, rule: Rule) -> Finding:
         Presence.PRESENT,
         steps,
         wake_at=wake_at,
-        parents=parents_of_this_mri(view, "MRI-04", "MRI-02"),
+        parents=parents_of_mri(view, mri.start, "MRI-04", "MRI-02"),
         values={"end": f"{end:%Y-%m-%d %H:%M} UTC", "delivery": seen},
     )
 

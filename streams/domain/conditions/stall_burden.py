@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from streams.domain.alert import Episode, Priority, PriorityStep, Reason
 from streams.domain.care import CareKind, CareRecord
-from streams.domain.observing.scans import AFTER_END, BEFORE_START, HARD_END
+from streams.domain.observing.scans import in_window
 from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Named, Presence, Rule, View
 from streams.domain.world import KEPT, Stall
 
@@ -108,12 +108,7 @@ def _counted(
 
 
 def _during_mri(view: View, stall: Stall) -> bool:
-    for scan in view.state.flow.scans:
-        latest = scan.start + HARD_END
-        ends_at = min(scan.ended_at + AFTER_END, latest) if scan.ended_at is not None else latest
-        if scan.start - BEFORE_START <= stall.start <= ends_at:
-            return True
-    return False
+    return any(in_window(scan, stall.start) for scan in view.state.flow.scans)
 
 
 def _spans(counted: list[tuple[datetime, datetime | None]], parameters: Mapping[str, Any], at: datetime) -> list[Span]:

@@ -69,10 +69,11 @@ class Change(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Scan(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A declared MRI."""
+    """A declared MRI; ``declared_at`` is the event time of the report that declared it."""
 
     start: datetime
     ended_at: datetime | None = None
+    declared_at: datetime | None = None
 
 
 class FlowLog(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -125,9 +126,9 @@ def happened(log: FlowLog, state: PumpState, therapy: Therapy, event: Event, at:
     """The log after an event that happened at ``at``."""
     if event.type is EventType.MRI_START:
         # Like `PumpState.mri`, so that an older one than the newest is not taken in.
-        known = state.mri is not None and state.mri.declared and state.mri.start == at
-        if known and not any(scan.start == at for scan in log.scans):
-            return replace(log, scans=(*log.scans, Scan(at))[-KEPT_SCANS:])
+        mri = state.mri
+        if mri is not None and mri.declared and mri.start == at and all(scan.start != at for scan in log.scans):
+            return replace(log, scans=(*log.scans, Scan(at, declared_at=mri.declared_at))[-KEPT_SCANS:])
     elif event.type is EventType.MRI_END:
         return _scan_ended(log, state)
     elif event.type is EventType.MRI_SCHEDULED:
@@ -277,4 +278,4 @@ def _scan_ended(log: FlowLog, state: PumpState) -> FlowLog:
         return log
     if log.scans[-1].ended_at == mri.ended_at:
         return log
-    return replace(log, scans=(*log.scans[:-1], Scan(mri.start, mri.ended_at)))
+    return replace(log, scans=(*log.scans[:-1], replace(log.scans[-1], ended_at=mri.ended_at)))

@@ -15,6 +15,7 @@ from streams.domain.profile import Therapy
 from streams.domain.telemetry import Alarm, EmiLevel, Event, EventType, InterrogationResult, Motor, Report
 
 if TYPE_CHECKING:
+    from streams.domain.observing.flow import Scan
     from streams.domain.world import Mri, PumpState
 
 HARD_END: Final = timedelta(minutes=120)
@@ -35,10 +36,15 @@ KEPT_RATES: Final = 8
 KEPT_INTERFERENCE: Final = 16
 
 
-def hard_end(mri: Mri) -> datetime:
+def hard_end(mri: Mri | Scan) -> datetime:
     """When a declared window ends at the latest: 15 min after its end, and never later than 120 min after its start."""
     latest = mri.start + HARD_END
     return min(mri.ended_at + AFTER_END, latest) if mri.ended_at else latest
+
+
+def in_window(scan: Mri | Scan, at: datetime) -> bool:
+    """Whether ``at`` lies in a declared MRI's window, the minutes before its start included."""
+    return scan.start - BEFORE_START <= at <= hard_end(scan)
 
 
 def declared_end(mri: Mri) -> datetime:
