@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from streams import rule_checks, rule_errors
 from streams.domain.alert import Priority
 from streams.domain.conditions import CONDITIONS
-from streams.domain.rule import NOT_EVALUABLE, Finding, Named, Rule, RuleBook, Setting, Variant, View
+from streams.domain.rule import FEVER_RULE, NOT_EVALUABLE, Finding, Named, Rule, RuleBook, Setting, Variant, View
 from streams.domain.system import SYSTEM_CONDITIONS, SystemBook
 from streams.domain.typed import Escalation, Node, TypedCondition, compiled
 from streams.rule_errors import RuleError
@@ -182,6 +182,7 @@ def _rule(content: RuleFile, content_hash: str) -> Rule:
         lives_in=content.lives_in,
         examples=tuple(example.model_dump() for example in content.examples),
     )
+    warned = (FEVER_RULE,) if rule.advanced_by_fever else ()
     if isinstance(content.condition, str):
         named = CONDITIONS[content.condition] if content.lives_in == "worker" else _ELSEWHERE
         return replace(
@@ -189,14 +190,14 @@ def _rule(content: RuleFile, content_hash: str) -> Rule:
             condition=named.judge,
             condition_name=content.condition,
             reads=named.reads,
-            follows=named.follows,
+            follows=(*named.follows, *warned),
         )
     condition = _typed(content, content.condition, rule)
     return replace(
         rule,
         condition=condition,
         reads=condition.reads,
-        follows=condition.follows,
+        follows=(*condition.follows, *warned),
         operators=condition.operators,
     )
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from msgspec.structs import astuple, replace
 
-from streams.domain.alert import Episode, PriorityStep, Reason
+from streams.domain.alert import Episode, Priority, PriorityStep, Reason
 from streams.domain.memory import EMPTY, Fact
 from streams.domain.observation import (
     expire_motor_value,
@@ -28,8 +28,8 @@ from streams.domain.observation import (
 )
 from streams.domain.observing import contacts
 from streams.domain.observing.contacts import ContactLog
-from streams.domain.profile import ProfileHistory, Therapy
-from streams.domain.rule import MERGE_WINDOWS, Finding, Presence, Rule, RuleBook, View
+from streams.domain.profile import ProfileHistory, Therapy, WithdrawalClass
+from streams.domain.rule import FEVER_RULE, MERGE_WINDOWS, Finding, Presence, Rule, RuleBook, View
 from streams.domain.telemetry import Event, Received, Report
 from streams.domain.world import Folded, PumpState, Resolution
 
@@ -238,6 +238,8 @@ class _Round:
         track = tracks.get(rule.id)
         wake_at = finding.wake_at
         if track is not None or finding.presence is Presence.PRESENT:
+            if FEVER_RULE in tracks:
+                finding = advanced(rule, finding, view)
             newest, displaced = judge(rule, track, finding, self.moment, found_late=self.found_late)
             if displaced is not None:
                 self.fold.log.append(displaced)
@@ -292,6 +294,18 @@ def changed_fields(masks: tuple[int, ...], before: PumpState, after: PumpState) 
         for mask in compress(masks, map(is_not, astuple(before), astuple(after))):
             due |= mask
     return due
+
+
+def advanced(rule: Rule, finding: Finding, view: View) -> Finding:
+    """The finding, one ladder step further where it tells of delivery or an MRI and the patient may have a fever.
+
+    From MEDIUM on, and on W3 only: there warmth at the pump may be withdrawal (rule TMP-01; clinical.md F-01).
+    """
+    if not rule.advanced_by_fever or finding.presence is not Presence.PRESENT or finding.start_step:
+        return finding
+    warm = view.therapy.withdrawal is WithdrawalClass.W3 and view.present_track(FEVER_RULE) is not None
+    urgent = finding.steps[-1].priority.rank >= Priority.MEDIUM.rank
+    return replace(finding, start_step=1) if warm and urgent else finding
 
 
 def judge(

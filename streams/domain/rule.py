@@ -98,6 +98,11 @@ class View(msgspec.Struct):
 
 Condition = Callable[[View, "Rule"], Finding]
 
+FEVER_RULE: Final = "TMP-01"
+"""Tells warmth at the pump, which may be an early sign of withdrawal (clinical.md F-01)."""
+ADVANCED_BY_FEVER: Final = ("DLV-", "MRI-")
+"""How the ids of the rules begin whose alerts start a step further up the ladder while `FEVER_RULE` holds."""
+
 MERGE_WINDOWS: Final = {
     Priority.HIGH: timedelta(minutes=30),
     Priority.MEDIUM: timedelta(hours=24),
@@ -211,6 +216,11 @@ class Rule:
     def latches(self, priority: Priority) -> bool:
         """Whether an episode that reached ``priority`` waits for a person."""
         return self.latching is not None and priority.rank >= self.latching.rank
+
+    @property
+    def advanced_by_fever(self) -> bool:
+        """Whether its alerts are about delivery, so that a fever makes them more urgent."""
+        return self.id.startswith(ADVANCED_BY_FEVER)
 
     def text(self, finding: Finding) -> str:
         """The alert's message with the finding's values."""

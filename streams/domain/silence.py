@@ -59,7 +59,8 @@ def judged(world: World, profiles: ProfileHistory, rules: RuleBook, hearing: Hea
     forgotten: list[Episode] = []
     for rule in rules.arrival_rules:
         before = tracks.get(rule.id)
-        forgotten.extend(_judged_silence(tracks, rule, rule.condition(view, rule), hearing.until))
+        finding = evaluation.advanced(rule, rule.condition(view, rule), view)
+        forgotten.extend(_judged_silence(tracks, rule, finding, hearing.until))
         after = tracks.get(rule.id)
         if after is not None and after is not before and after.silent_since is None:
             tracks[rule.id] = replace(after, silent_since=state.confirmed_at)

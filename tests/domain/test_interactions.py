@@ -625,3 +625,20 @@ def test_a_fever_brings_the_second_step_of_a_stall_at_once() -> None:
 
     assert scene.record("TMP-01").open
     assert (scene.record("DLV-01").start_step, cool.record("DLV-01").start_step) == (1, 0)
+
+
+def test_a_fever_advances_what_was_open_before_it() -> None:
+    """A stopped pump and one in telemetry mode, like a stall, and the clock behind them."""
+    for motor, rule_id in (("stopped", "DLV-03"), ("telemetry_mode", "MRI-04")):
+        scene = Scene()
+        for hour in range(0, 28, 4):
+            scene.says(f"PT{hour}H", motor="running", temperature_celsius=36.6)
+        scene.says("PT28H", motor=motor, temperature_celsius=36.6)
+        scene.says("PT29H30M", motor=motor, temperature_celsius=36.6)
+        before = scene.record(rule_id).start_step
+        for minute in (40, 50):
+            scene.says(f"PT29H{minute}M", motor=motor, temperature_celsius=38.5)
+        scene.waits("PT32H")
+
+        assert scene.record("TMP-01").open
+        assert (before, scene.record(rule_id).start_step, scene.record("DLV-09").start_step) == (0, 1, 1)

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from streams.domain import pipeline
 from streams.domain.alert import AlertEvent, Episode, Priority, PriorityStep
 from streams.domain.conditions.dose import increase_times
-from streams.domain.conditions.steps import advanced_by_fever
 from streams.domain.conditions.symptoms import reported
+from streams.domain.evaluation import advanced
 from streams.domain.observing.dosing import Complaint, Dose, DosingLog
 from streams.domain.observing.schedule import Mean, Schedule, mean, told
 from streams.domain.observing.series import Series, added
-from streams.domain.rule import Finding, View
+from streams.domain.rule import Finding, Presence, View
 from streams.domain.world import PumpState, World
 from streams.rehearsal import START, profiles_of, received_of, rehearse
 from streams.rulebook import load
@@ -285,11 +285,33 @@ def test_a_pump_without_a_profile_is_judged_by_what_needs_none() -> None:
 
 
 @pytest.mark.parametrize(("drug", "prescribed", "step"), [("baclofen", 240.0, 1), ("morphine", 1000.0, 0)])
-def test_warmth_advances_alerts_of_delivery_where_it_may_be_withdrawal(drug: str, prescribed: float, step: int) -> None:
-    """TMP-01: on W3 an open delivery or MRI alert goes one step up its ladder."""
+@pytest.mark.parametrize(
+    ("rule_id", "priority", "advances"),
+    [
+        ("DLV-01", Priority.HIGH, True),
+        ("DLV-03", Priority.MEDIUM, True),
+        ("MRI-04", Priority.HIGH, True),
+        ("DLV-03", Priority.INFO, False),
+        ("RSV-02", Priority.HIGH, False),
+    ],
+)
+def test_warmth_advances_alerts_of_delivery_where_it_may_be_withdrawal(
+    drug: str, prescribed: float, step: int, rule_id: str, priority: Priority, advances: bool
+) -> None:
+    """TMP-01: on W3 an open delivery or MRI alert of MEDIUM or above goes one step up its ladder."""
     profile = {"drugs": [{"name": drug, "concentration_ug_per_ml": 1000.0}], "prescribed_ug_per_day": prescribed}
     therapy = profiles_of(profile).therapy(START)
     warm = {"TMP-01": Episode("TMP-01", START, (PriorityStep(Priority.MEDIUM, START),))}
+    finding = Finding(Presence.PRESENT, (PriorityStep(priority, START),))
 
-    assert advanced_by_fever(View(PumpState(), therapy, warm, START)) == step
-    assert advanced_by_fever(View(PumpState(), therapy, {}, START)) == 0
+    in_fever = advanced(RULES[rule_id], finding, View(PumpState(), therapy, warm, START))
+    without = advanced(RULES[rule_id], finding, View(PumpState(), therapy, {}, START))
+
+    assert (in_fever.start_step, without.start_step) == (step if advances else 0, 0)
+
+
+def test_every_rule_of_delivery_is_judged_after_the_fever_that_advances_it() -> None:
+    """One round of judging is enough, in whichever order things become known."""
+    place = RULES.place
+
+    assert all(place["TMP-01"] < place[rule.id] for rule in RULES.event_rules if rule.id[:4] in ("DLV-", "MRI-"))

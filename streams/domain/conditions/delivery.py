@@ -13,7 +13,6 @@ from streams.domain.alert import Priority, PriorityStep, Reason
 from streams.domain.conditions import delivered_volume, non_delivery, stall_burden
 from streams.domain.conditions.mri import explained, parents_of_mri, scan_of, withholds_stall
 from streams.domain.conditions.sessions import held_until, known_session
-from streams.domain.conditions.steps import advanced_by_fever
 from streams.domain.observing.flow import LowRate
 from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Named, Presence, Rule, View
 from streams.domain.telemetry import Alarm, Motor
@@ -55,7 +54,6 @@ def motor_stalled(view: View, rule: Rule) -> Finding:
         physician_by=physician_by,
         parents=parents_of_mri(view, scan, "MRI-04", "MRI-02") if scan is not None else (),
         values={"since": written(since), "state": "no drug is delivered"},
-        start_step=advanced_by_fever(view),
     )
 
 
@@ -251,9 +249,7 @@ def written(moment: datetime) -> str:
 
 
 CONDITIONS: Final = {
-    "delivery.motor_stalled": Named(
-        motor_stalled, reads=("stalled_since", "mri"), follows=("MRI-02", "MRI-04", "TMP-01")
-    ),
+    "delivery.motor_stalled": Named(motor_stalled, reads=("stalled_since", "mri"), follows=("MRI-02", "MRI-04")),
     "delivery.stopped": Named(stopped, reads=("stopped_since", "alarms", "motor", "sessions", "armed_since")),
     "delivery.program_lost": Named(program_lost, reads=("alarms", "reset_at", "reset_over_at")),
     "delivery.minimum_rate": Named(minimum_rate, reads=("flow", "sessions", "armed_since", "stopped_since")),

@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from streams.domain.alert import Episode, Priority, PriorityStep
-from streams.domain.conditions.steps import advanced_by_fever
 from streams.domain.observing.scans import BEFORE_START, declared_end, in_window
 from streams.domain.profile import Family, Therapy, WithdrawalClass
 from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Named, Presence, Rule, View
@@ -102,7 +101,6 @@ def recovery_overdue(view: View, rule: Rule) -> Finding:
         physician_by=confirmed_at + therapy.budget if steps[-1].priority is Priority.HIGH else None,
         parents=parents_of_mri(view, mri.start, "MRI-04"),
         values={"end": f"{ended} {end:%Y-%m-%d %H:%M} UTC"},
-        start_step=advanced_by_fever(view),
     )
 
 
@@ -159,6 +157,6 @@ def not_interrogated(view: View, rule: Rule) -> Finding:
 
 CONDITIONS: Final = {
     "mri.not_interrogated": Named(not_interrogated, reads=("mri", "scans"), follows=("MRI-02", "MRI-04")),
-    "mri.recovery_overdue": Named(recovery_overdue, reads=("mri", "frozen_at"), follows=("MRI-04", "TMP-01")),
+    "mri.recovery_overdue": Named(recovery_overdue, reads=("mri", "frozen_at"), follows=("MRI-04",)),
     "mri.stall_expected": Named(stall_expected, reads=("mri", "stalled_since")),
 }

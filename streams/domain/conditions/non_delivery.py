@@ -8,7 +8,6 @@ from typing import Final
 from streams.domain.alert import Episode, Priority, PriorityStep
 from streams.domain.care import CareKind, CareRecord
 from streams.domain.conditions.mri import declared_end
-from streams.domain.conditions.steps import advanced_by_fever
 from streams.domain.rule import NOT_EVALUABLE, Finding, Named, Presence, Rule, View
 from streams.domain.telemetry import Motor
 
@@ -57,7 +56,6 @@ def not_confirmed(view: View, rule: Rule) -> Finding:
         physician_by=state.confirmed_at + view.therapy.budget if high else None,
         parents=tuple(rule_id for rule_id in INTERRUPTIONS if view.present_track(rule_id) is not None),
         values={"since": state.confirmed_at.strftime("%Y-%m-%d %H:%M UTC")},
-        start_step=advanced_by_fever(view) if high else 0,
     )
 
 
@@ -144,6 +142,6 @@ def _silent(view: View, rule: Rule) -> Finding:
 
 CONDITIONS: Final = {
     "delivery.not_confirmed": Named(
-        not_confirmed, reads=("armed_since", "frozen_at", "mri", "stopped_since"), follows=(*DELIVERY_RULES, "TMP-01")
+        not_confirmed, reads=("armed_since", "frozen_at", "mri", "stopped_since"), follows=DELIVERY_RULES
     ),
 }

@@ -1,4 +1,4 @@
-"""Priorities by deadline: which are reached, when the next one is, and which ladder step is due at once."""
+"""Priorities by deadline: which are reached, and when the next one is."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from streams.domain.alert import Priority, PriorityStep
-from streams.domain.profile import WithdrawalClass
-from streams.domain.rule import View
 
 
 def reached(candidates: Iterable[tuple[Priority, datetime]], at: datetime) -> tuple[PriorityStep, ...]:
@@ -23,13 +21,3 @@ def reached(candidates: Iterable[tuple[Priority, datetime]], at: datetime) -> tu
 def next_after(moments: Iterable[datetime | None], at: datetime) -> datetime | None:
     """The first of the moments after ``at``."""
     return min((moment for moment in moments if moment is not None and moment > at), default=None)
-
-
-def advanced_by_fever(view: View) -> int:
-    """The ladder step from which a delivery or MRI alert starts: the next one where the patient may have a fever.
-
-    On W3 warmth at the pump may be an early sign of withdrawal (rule TMP-01; clinical.md F-01). A condition that uses
-    this follows TMP-01.
-    """
-    warm = view.therapy.withdrawal is WithdrawalClass.W3 and view.present_track("TMP-01") is not None
-    return 1 if warm else 0
