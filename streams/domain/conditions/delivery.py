@@ -13,13 +13,17 @@ from streams.domain.alert import Priority, PriorityStep, Reason
 from streams.domain.conditions import delivered_volume, non_delivery, stall_burden
 from streams.domain.conditions.mri import explained, parents_of_mri, scan_of, withholds_stall
 from streams.domain.conditions.sessions import held_until, known_session
-from streams.domain.observing.flow import LowRate
+from streams.domain.observing.flow import LowRate, program_of
 from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Named, Presence, Rule, View
 from streams.domain.telemetry import Alarm, Motor
 from streams.domain.world import PumpState
 
 SESSION_TOLERANCE: Final = timedelta(minutes=30)
 """How far from an authorised session a program change may lie and still belong to it (rule THR-02)."""
+SCHEDULE_REPEATS: Final = (timedelta(days=1), timedelta(days=7))
+"""A program may have other steps on other days of the week (clinical.md D-09)."""
+SHORTEST_SLACK, LONGEST_SLACK = timedelta(minutes=15), timedelta(hours=1)
+"""A step shows in the next report only: by two expected intervals, within these limits, phases may seem to differ."""
 LOST_PROGRAM: Final = (Alarm.CRITICAL_MEMORY_ERROR, Alarm.SAFE_STATE)
 """Alarms after which the pump runs at its minimum or not at all until it is programmed anew (A-11)."""
 
@@ -189,7 +193,9 @@ def minimum_rate(view: View, rule: Rule) -> Finding:
     """DLV-05: the program runs at the device's minimum although more is prescribed, and nobody authorised it.
 
     At most ``minimum_ml_per_day`` times ``tolerance`` on ``samples`` (1 to 5) reports in a row; together at most 0.06
-    mL/day. HIGH, on W1 MEDIUM; saline at the minimum is meant so (HZ-20). Source: rules_catalogue.md DLV-05, A-08.
+    mL/day. HIGH, on W1 MEDIUM; saline at the minimum is meant so (HZ-20). A phase that the same program had at the same
+    time of a day before is expected while it lasted then: nothing less than programmed is delivered (D-09). Source:
+    rules_catalogue.md DLV-05, A-08.
     """
     state, therapy = view.state, view.therapy
     parameters = view.parameters(rule)
@@ -211,18 +217,39 @@ def minimum_rate(view: View, rule: Rule) -> Finding:
     if (authorised_at := _authorised(view, low)) is not None:
         wrong = track is not None and track.start >= authorised_at
         return Finding(Presence.ABSENT, ended_at=authorised_at, retract=Reason.LATE_EVIDENCE if wrong else None)
-    return _at_minimum(view, rule, low.since, newest[-1])
+    return _at_minimum(view, rule, low, newest[-1])
 
 
-def _at_minimum(view: View, rule: Rule, low_since: datetime, newest: tuple[datetime, float]) -> Finding:
+def _at_minimum(view: View, rule: Rule, low: LowRate, newest: tuple[datetime, float]) -> Finding:
     since = view.due(newest[0])
-    held = held_until(view, low_since)
-    if view.present_track(rule.id) is None and held is not None:
-        since = max(since, held)
+    if view.present_track(rule.id) is None:
+        held = held_until(view, low.since), _scheduled_until(view, low)
+        since = max([since, *(at for at in held if at is not None)])
     if since > view.at:
         return Finding(Presence.NOT_EVALUABLE, wake_at=since)
     priority = Priority.MEDIUM if view.therapy.lowers_high else Priority.HIGH
     return Finding(Presence.PRESENT, (PriorityStep(priority, since),), values={"flow": f"{newest[1]:g}"})
+
+
+def _scheduled_until(view: View, low: LowRate) -> datetime | None:
+    """Until when the low rate is the program's own schedule; None when it did not have it a day or a week before.
+
+    The program must be the same by its checksum, in the same boot, and have left that phase for a higher rate by
+    itself, which no pump does after a reset; anything that may have changed it since makes it another one.
+    """
+    state = view.state
+    if not low.program or low.program != program_of(state):
+        return None
+    seen_within = min(max(2 * view.therapy.interval, SHORTEST_SLACK), LONGEST_SLACK)
+    ends = [
+        phase.until + period + seen_within
+        for phase in state.flow.phases
+        for period in SCHEDULE_REPEATS
+        if phase.program == low.program
+        and phase.ml_per_day <= low.newest[-1][1]
+        and abs(low.since - phase.since - period) <= seen_within
+    ]
+    return max(ends, default=None)
 
 
 def _authorised(view: View, low: LowRate) -> datetime | None:
@@ -252,7 +279,9 @@ CONDITIONS: Final = {
     "delivery.motor_stalled": Named(motor_stalled, reads=("stalled_since", "mri"), follows=("MRI-02", "MRI-04")),
     "delivery.stopped": Named(stopped, reads=("stopped_since", "alarms", "motor", "sessions", "armed_since")),
     "delivery.program_lost": Named(program_lost, reads=("alarms", "reset_at", "reset_over_at")),
-    "delivery.minimum_rate": Named(minimum_rate, reads=("flow", "sessions", "armed_since", "stopped_since")),
+    "delivery.minimum_rate": Named(
+        minimum_rate, reads=("flow", "sessions", "armed_since", "stopped_since", "checksum", "boot_id")
+    ),
     **stall_burden.CONDITIONS,
     **delivered_volume.CONDITIONS,
     **non_delivery.CONDITIONS,

@@ -17,7 +17,7 @@ from streams.domain.observing import drift
 from streams.domain.observing.drift import Drift, RefillDrift
 from streams.domain.observing.fills import Outcome
 from streams.domain.profile import Therapy
-from streams.domain.telemetry import Event, EventType, Motor, Report
+from streams.domain.telemetry import Alarm, Event, EventType, Motor, Report
 
 if TYPE_CHECKING:
     from streams.domain.world import PumpState
@@ -26,6 +26,11 @@ DRIFT_RULE: Final = "DLV-08"
 LOWEST_RATES_ML_PER_DAY: Final = 0.06
 """Rates up to this are remembered as low; a rule about the minimum rate cannot look higher."""
 KEPT_LOW: Final = 5
+KEPT_PHASES: Final = 16
+DOUBTS_PROGRAM: Final = frozenset(
+    {Alarm.BATTERY_RESET, Alarm.CRITICAL_MEMORY_ERROR, Alarm.MEMORY_ERROR, Alarm.SAFE_STATE, Alarm.END_OF_SERVICE}
+)
+"""Alarms after which nobody knows whether the program is the one that it was (clinical.md A-08, A-11)."""
 KEPT_CHANGES: Final = 4
 KEPT_SCANS: Final = 8
 REACTS_WITHIN: Final = timedelta(minutes=30)
@@ -55,10 +60,23 @@ class Volume(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class LowRate(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A run of reports with a programmed rate near the minimum: since when, and the newest (mL/day), at most five."""
+    """A run of reports with a programmed rate near the minimum: since when, and the newest (mL/day), at most five.
+
+    ``program`` is the one that ran when it began, as `program_of` tells; empty where it did not stay.
+    """
 
     since: datetime
     newest: tuple[tuple[datetime, float], ...]
+    program: str = ""
+
+
+class LowPhase(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A run of low rates, seen from ``since`` to ``until``, that the program left for a higher one by itself."""
+
+    since: datetime
+    until: datetime
+    ml_per_day: float
+    program: str
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -81,7 +99,8 @@ class FlowLog(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     ``volumes`` are the newest, oldest first, thinned out with age; they begin anew with a boot. ``running_since`` is
     the first of them since which the motor was always seen running. ``owing`` is where a run of windows with too little
-    delivered began. ``changes`` are program changes that no higher rate followed yet.
+    delivered began. ``changes`` are program changes that no higher rate followed yet. ``phases`` are the low parts of a
+    schedule, oldest first, forgotten with whatever may have changed the program.
     """
 
     boot_id: int = -1
@@ -94,10 +113,13 @@ class FlowLog(msgspec.Struct, frozen=True, array_like=True, gc=False):
     changes: tuple[Change, ...] = ()
     scans: tuple[Scan, ...] = ()
     mri_planned_at: datetime | None = None
+    phases: tuple[LowPhase, ...] = ()
 
 
 def measured(log: FlowLog, state: PumpState, therapy: Therapy, report: Report) -> FlowLog:
     """The log after a report's measurements."""
+    if report.alarms and not DOUBTS_PROGRAM.isdisjoint(report.alarms):
+        log = _forgotten(log)
     if report.flow_programmed_ml_per_day is not None:
         log = _rated(log, state, report.flow_programmed_ml_per_day, report.event_time)
     programmed, delivered = report.volume_programmed_ml, report.volume_delivered_ml
@@ -133,11 +155,8 @@ def happened(log: FlowLog, state: PumpState, therapy: Therapy, event: Event, at:
         return _scan_ended(log, state)
     elif event.type is EventType.MRI_SCHEDULED:
         return replace(log, mri_planned_at=event.scheduled_for)
-    elif event.type is EventType.PROGRAM_CHANGE:
-        if event.session_id is not None and (log.low is None or log.low.since - at <= REACTS_WITHIN):
-            return replace(log, changes=(*log.changes, Change(at, event.session_id))[-KEPT_CHANGES:])
-    elif event.type is EventType.PUMP_REPLACED:
-        return replace(log, drift=None, refill_drift=None)
+    elif event.type in (EventType.PROGRAM_CHANGE, EventType.PUMP_RESET, EventType.PUMP_REPLACED):
+        return _reprogrammed(_forgotten(log), event, at)
     elif event.type in (EventType.STALL_STARTED, EventType.STALL_RECOVERED, EventType.REFILL) and log.volumes:
         spoiled = drift.spoiled(log.drift, at)
         log = log if spoiled is log.drift else replace(log, drift=spoiled)
@@ -187,11 +206,41 @@ def _rated(log: FlowLog, state: PumpState, flow: float, at: datetime) -> FlowLog
             changes = tuple(change for change in changes if at - change.at <= REACTS_WITHIN)
         if log.low is None and changes is log.changes:
             return log
-        return replace(log, low=None, changes=changes)
+        return replace(log, low=None, changes=changes, phases=_phases(log, state))
     if state.stopped_since is not None:
         return log
-    low = log.low or LowRate(at, ())
+    low = log.low or LowRate(at, (), program_of(state))
     return replace(log, low=replace(low, newest=(*low.newest, (at, flow))[-KEPT_LOW:]))
+
+
+def program_of(state: PumpState) -> str:
+    """What shows that a pump still runs the program that it ran: its checksum, in one boot; empty where it has none."""
+    return f"{state.boot_id}/{state.checksum}" if state.checksum is not None else ""
+
+
+def _phases(log: FlowLog, state: PumpState) -> tuple[LowPhase, ...]:
+    """The low phases after a higher rate; one that ended with another program was none of a schedule."""
+    low = log.low
+    if low is None or not low.program or low.program != program_of(state):
+        return log.phases
+    # Up to where it was seen: what followed in silence nobody knows.
+    phase = LowPhase(low.since, low.newest[-1][0], max(flow for _, flow in low.newest), low.program)
+    return (*log.phases, phase)[-KEPT_PHASES:]
+
+
+def _reprogrammed(log: FlowLog, event: Event, at: datetime) -> FlowLog:
+    if event.type is EventType.PUMP_REPLACED:
+        return replace(log, drift=None, refill_drift=None)
+    if event.session_id is not None and (log.low is None or log.low.since - at <= REACTS_WITHIN):
+        return replace(log, changes=(*log.changes, Change(at, event.session_id))[-KEPT_CHANGES:])
+    return log
+
+
+def _forgotten(log: FlowLog) -> FlowLog:
+    """The log after something that may have changed the program: what its schedule was says nothing any more."""
+    if not log.phases and (log.low is None or not log.low.program):
+        return log
+    return replace(log, phases=(), low=replace(log.low, program="") if log.low is not None else None)
 
 
 def _interrupted(log: FlowLog) -> FlowLog:
