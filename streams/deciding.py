@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from streams.domain.alert import AlertEvent
 from streams.domain.outage import explained, silences_ended
-from streams.domain.pipeline import Disposition, Step, note_conflict, step, tick
+from streams.domain.pipeline import Disposition, Step, Steps, note_conflict, steps, tick
+from streams.domain.profile import ProfileHistory
 from streams.domain.rule import RuleBook
 from streams.domain.silence import Hearing
 from streams.domain.telemetry import Received, fingerprint
@@ -77,42 +78,61 @@ def decide_pump(
     partition: int,
 ) -> None:
     """Take one pump through its reports of a batch, and add what follows to ``decided``."""
-    world, profiles = stored.world, stored.profiles
     events: list[AlertEvent] = []
-    caused_at: datetime | None = None
-    for received in reports:
-        try:
-            outcome = step(world, received, profiles, rules, now)
-        except Exception as error:  # noqa: BLE001 - one report that no rule can judge must not stop the others
-            decided.poisoned.append(Poison(received, error))
-            continue
-        if outcome.disposition is Disposition.DUPLICATE:
-            decided.repeated.append(received)
-            decided.held.update(_held(world, received))
-            continue
-        _sort(decided, received, outcome)
-        world = outcome.world
-        if outcome.events:
-            events.extend(outcome.events)
-            caused_at = caused_at or received.received_at
+    causes: list[datetime] = []
+    world = stored.world
+    for taken in _taken(decided, world, reports, stored.profiles, rules, now):
+        world = taken.world
+        events.extend(taken.events)
+        if taken.caused_at is not None:
+            causes.append(taken.caused_at)
     if world is not stored.world:
-        caused_at = caused_at or reports[-1].received_at
+        caused_at = causes[0] if causes else reports[-1].received_at
         decided.changes.append(_change(stored, world, tuple(events), caused_at, partition))
-        decided.after.append(StoredWorld(stored.revision + 1, world, profiles))
+        decided.after.append(StoredWorld(stored.revision + 1, world, stored.profiles))
     elif decided.repeated:
         decided.unchanged[world.pump_id] = stored
 
 
-def _sort(decided: Decided, received: Received, outcome: Step) -> None:
-    """Where a report goes, and those that it takes out of quarantine."""
-    if outcome.released:
-        decided.readings.extend(outcome.released)
-        decided.released += len(outcome.released)
-    if outcome.disposition is Disposition.QUARANTINED_FUTURE:
-        decided.quarantined.append(Quarantined(received, "future"))
-    else:
-        decided.readings.append(received)
-        decided.late += outcome.disposition is Disposition.LATE
+def _taken(
+    decided: Decided,
+    world: World,
+    reports: Sequence[Received],
+    profiles: ProfileHistory,
+    rules: RuleBook,
+    now: datetime,
+) -> Iterator[Steps]:
+    """The pump's steps, sorted into ``decided``; a report that no rule can judge is found by halving."""
+    waiting = [reports]
+    while waiting:
+        part = waiting.pop()
+        try:
+            taken = steps(world, part, profiles, rules, now)
+        except Exception as error:  # noqa: BLE001 - one report that no rule can judge must not stop the others
+            if len(part) == 1:
+                decided.poisoned.append(Poison(part[0], error))
+            else:
+                waiting += [part[len(part) // 2 :], part[: len(part) // 2]]
+            continue
+        _sort(decided, world, taken)
+        world = taken.world
+        yield taken
+
+
+def _sort(decided: Decided, before: World, taken: Steps) -> None:
+    """Where each report goes, and those that they take out of quarantine."""
+    decided.readings.extend(taken.released)
+    decided.released += len(taken.released)
+    for outcome in taken.outcomes:
+        received, disposition = outcome.received, outcome.disposition
+        if disposition is Disposition.DUPLICATE:
+            decided.repeated.append(received)
+            decided.held.update(_held(before, received) | _held(taken.world, received))
+        elif disposition is Disposition.QUARANTINED_FUTURE:
+            decided.quarantined.append(Quarantined(received, "future"))
+        else:
+            decided.readings.append(received)
+            decided.late += disposition is Disposition.LATE
 
 
 def _held(world: World, received: Received) -> dict[Identity, bytes]:

@@ -288,7 +288,10 @@ class Worker:
             self._fatal("records not settled", error, partition=records[0].partition, offset=records[0].offset)
 
     async def _settle_some(self, partition: Partition, pending: Sequence[Record]) -> Sequence[Record]:
-        """Try until the first of these are settled or the patience is over; returns those that are left."""
+        """Try until the first of these are settled or the patience is over; returns those that are left.
+
+        What took too long is tried again with the first record alone: all of them would take as long again.
+        """
         retries = stamina.retry_context(
             on=_worth_another_try,
             attempts=None,
@@ -298,10 +301,15 @@ class Worker:
             wait_jitter=self._first_wait_seconds,
         )
         left: Sequence[Record] = ()
+        most = len(pending)
         async for attempt in retries:
             with attempt:
-                left = await self._attempt(partition, pending, first=attempt.num == 1)
-        return left
+                try:
+                    left = await self._attempt(partition, pending[:most], first=attempt.num == 1)
+                except TimeoutError:
+                    most = 1
+                    raise
+        return [*left, *pending[most:]]
 
     async def _attempt(self, partition: Partition, taken: Sequence[Record], *, first: bool) -> Sequence[Record]:
         try:

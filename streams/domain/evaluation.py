@@ -36,20 +36,25 @@ from streams.domain.world import Folded, PumpState, Resolution
 MAX_DEADLINES: Final = 1_000
 """More deadlines than this between two facts cannot come from the rules; it would be an endless loop."""
 INSTANT: Final = timedelta(microseconds=1)
+Waiting = dict[tuple[int, int], Received]
+"""Reports in quarantine, by boot and sequence number."""
 
 
 class Fold:
     """A fold in progress: reports and deadlines go in, in order; `folded` and `log` come out.
 
-    ``log`` collects the closed episodes that a later one of the same rule displaced.
+    ``log`` collects the closed episodes that a later one of the same rule displaced. ``waiting`` is kept up to date
+    where it is given: the reports that took no effect, by boot and sequence number.
     """
 
-    __slots__ = ("folded", "log", "profiles", "rules", "timing")
+    __slots__ = ("folded", "log", "profiles", "rules", "timing", "waiting")
 
-    def __init__(self, folded: Folded, profiles: ProfileHistory, rules: RuleBook) -> None:
+    def __init__(
+        self, folded: Folded, profiles: ProfileHistory, rules: RuleBook, waiting: Waiting | None = None
+    ) -> None:
         self.folded, self.profiles, self.rules = folded, profiles, rules
         self.log: list[Episode] = []
-        self.timing = folded.timing
+        self.timing, self.waiting = folded.timing, waiting
 
     def report(self, received: Received, *, found_late: bool = False) -> None:
         """Fold one report in the pump's corrected time; a found-late one is older than what was already folded.
@@ -57,12 +62,24 @@ class Fold:
         One whose time cannot be true is held back, and folded before the report that explains it.
         """
         take = contacts.found_late if found_late else contacts.timed
+        held = self.timing.held
         self.timing, ready = take(self.timing, received)
+        if self.waiting is not None:
+            self._wait(self.waiting, held, received)
         for one in ready:
             self._tell(one, found_late=found_late)
         log = self.folded.state.contacts
         if not self.timing.plain or log.drift is not None or log.alarm_at is not None or self.timing.twins:
             self.note(contacts.told(log, self.timing, received), contacts.heard(received))
+
+    def _wait(self, waiting: Waiting, held_before: tuple[Received, ...], received: Received) -> None:
+        held = self.timing.held
+        if held and held[-1] is received:
+            waiting[contacts.place(received)] = received
+        else:
+            waiting.pop(contacts.place(received), None)
+        for one in contacts.released(self.timing, held_before):
+            waiting.pop(contacts.place(one), None)
 
     def note(self, log: ContactLog, at: datetime) -> None:
         """Judge what became known of the pump's contacts, without letting time pass; ``at`` where no report was yet."""

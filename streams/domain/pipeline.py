@@ -5,6 +5,7 @@ Both are pure: the same arguments always give the same step, so history can be r
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -14,7 +15,8 @@ import msgspec
 from msgspec.structs import replace
 
 from streams.domain import publishing, silence, window
-from streams.domain.alert import AlertEvent, Reason
+from streams.domain.alert import AlertEvent, Episode, Reason
+from streams.domain.evaluation import Waiting
 from streams.domain.observing import contacts
 from streams.domain.observing.contacts import ContactLog, Timing, noticed
 from streams.domain.profile import ProfileHistory
@@ -43,6 +45,26 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     events: tuple[AlertEvent, ...]
     disposition: Disposition = Disposition.APPLIED
     released: tuple[Received, ...] = ()
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """A report, and what became of it."""
+
+    received: Received
+    disposition: Disposition
+
+
+class Steps(msgspec.Struct, frozen=True, gc=False):
+    """As `Step`, for several reports.
+
+    ``caused_at`` is when the first report arrived without which there might be no events.
+    """
+
+    world: World
+    events: tuple[AlertEvent, ...]
+    outcomes: tuple[Outcome, ...]
+    released: tuple[Received, ...]
+    caused_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +111,93 @@ def step(world: World, received: Received, profiles: ProfileHistory, rules: Rule
     return Step(world, events, disposition, released)
 
 
+def steps(world: World, reports: Sequence[Received], profiles: ProfileHistory, rules: RuleBook, now: datetime) -> Steps:
+    """Take one pump's world through several reports; history is the same as if each had been a `step`.
+
+    From the first one on behind which history has to be folded again, the rest is put into its place, and folded and
+    told once: a buffer that is sent newest first would else fold the whole window for each of its reports.
+    """
+    outcomes: list[Outcome] = []
+    events: list[AlertEvent] = []
+    released: list[Received] = []
+    caused_at = None
+    for index, received in enumerate(reports):
+        if index + 1 < len(reports) and not window.follows(world, received):
+            rest = _at_once(world, reports[index:], profiles, rules, now)
+            outcomes.extend(rest.outcomes)
+            events.extend(rest.events)
+            released.extend(rest.released)
+            world, caused_at = rest.world, caused_at or rest.caused_at
+            break
+        one = step(world, received, profiles, rules, now)
+        outcomes.append(Outcome(received, one.disposition))
+        released.extend(one.released)
+        world = one.world
+        if one.events:
+            events.extend(one.events)
+            caused_at = caused_at or received.received_at
+    return Steps(world, tuple(events), tuple(outcomes), tuple(released), caused_at)
+
+
+def _at_once(
+    world: World, reports: Sequence[Received], profiles: ProfileHistory, rules: RuleBook, now: datetime
+) -> Steps:
+    """Put all of these into their places, then fold the window and tell what follows once."""
+    before, held = world, world.head.timing.held
+    waiting = {contacts.place(one): one for one in held}
+    late: dict[tuple[int, int], Disposition] = {}
+    taken: list[Received] = []
+    repeated: list[Received] = []
+    settled: list[Episode] = []
+    heard_first = None
+    for received in reports:
+        report, known = received.report, world.arrivals
+        arrivals, booked = note_arrival(known, report.boot_id, report.seq, received.received_at)
+        if booked == "seen":
+            repeated.append(received)
+            continue
+        heard = max(world.last_received_at or received.received_at, received.received_at)
+        heard_first = heard_first or heard
+        world = replace(world, arrivals=arrivals, last_received_at=heard)
+        world, more = window.placed(world, received, booked, profiles, rules, waiting)
+        settled.extend(more)
+        if arrivals.missed is not known.missed:
+            world, more = window.gaps_noticed(world, known, profiles, rules, received.received_at)
+            settled.extend(more)
+        taken.append(received)
+        if booked == "late":
+            late[contacts.place(received)] = _found_late(world, received)
+    duplicates = tuple(Outcome(received, Disposition.DUPLICATE) for received in repeated)
+    if not taken:
+        return Steps(before, (), duplicates, (), None)
+    world = window.told_to_the_end(world, profiles, rules, waiting)
+    if world.silence:
+        world, forgotten = silence.ended(world, rules, heard_first)
+        settled.extend(forgotten)
+    disproved_by = _evidence(before, world, taken)
+    world, events = publishing.published(world, settled, profiles, rules, now, disproved_by, settles=True)
+    outcomes = (Outcome(one, late.get(contacts.place(one)) or _in_time(one, waiting)) for one in taken)
+    released = tuple(one for one in held if contacts.place(one) not in waiting)
+    return Steps(world, events, (*outcomes, *duplicates), released, taken[0].received_at if events else None)
+
+
+def _evidence(before: World, after: World, taken: Sequence[Received]) -> Reason:
+    """What kind of evidence several reports are."""
+    if before.head.timing.offset_ms != after.head.timing.offset_ms:
+        return Reason.CLOCK_CORRECTED
+    logged = any(event.at is not None for received in taken for event in received.report.events)
+    return Reason.LATE_LOG if logged else Reason.LATE_EVIDENCE
+
+
+def _in_time(received: Received, waiting: Waiting) -> Disposition:
+    return Disposition.QUARANTINED_FUTURE if contacts.place(received) in waiting else Disposition.APPLIED
+
+
+def _found_late(after: World, received: Received) -> Disposition:
+    ahead = contacts.ahead_when_late(after.base.timing, received)
+    return Disposition.QUARANTINED_FUTURE if ahead else Disposition.LATE
+
+
 def _became(
     before: Timing, after: World, received: Received, booked: str
 ) -> tuple[Disposition, tuple[Received, ...], Reason]:
@@ -98,8 +207,7 @@ def _became(
     logged = bool(events) and any(event.at is not None for event in events)
     evidence = Reason.LATE_LOG if logged else Reason.LATE_EVIDENCE
     if booked == "late":
-        ahead = contacts.ahead_when_late(after.base.timing, received)
-        return Disposition.QUARANTINED_FUTURE if ahead else Disposition.LATE, (), evidence
+        return _found_late(after, received), (), evidence
     if timing.offset_ms != before.offset_ms:
         evidence = Reason.CLOCK_CORRECTED
     held, was_held = timing.held, before.held

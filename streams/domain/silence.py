@@ -32,11 +32,15 @@ class Hearing:
     until: datetime
 
 
-def ended(world: World, rules: RuleBook) -> tuple[World, list[Episode]]:
-    """End the silences that a message ends: COM-01 by the message itself, DLV-09 only by confirmed delivery."""
-    if world.last_received_at is None:
+def ended(world: World, rules: RuleBook, heard_first: datetime | None = None) -> tuple[World, list[Episode]]:
+    """End the silences that a message ends: COM-01 by the message itself, DLV-09 only by confirmed delivery.
+
+    ``heard_first`` is when the first of several messages came.
+    """
+    heard_at = heard_first or world.last_received_at
+    if heard_at is None:
         return world, []
-    state, heard_at = world.head.state, world.last_received_at
+    state = world.head.state
     tracks, forgotten = dict(world.silence), []
     for rule_id, track in world.silence.items():
         finding = Finding(Presence.ABSENT, ended_at=heard_at)

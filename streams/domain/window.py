@@ -9,12 +9,13 @@ from datetime import datetime
 from msgspec.structs import replace
 
 from streams.domain.alert import Episode
-from streams.domain.evaluation import Fold
+from streams.domain.evaluation import Fold, Waiting
+from streams.domain.observing import contacts
 from streams.domain.observing.contacts import ContactLog, noticed
 from streams.domain.profile import ProfileHistory
 from streams.domain.rule import RuleBook
 from streams.domain.telemetry import Received
-from streams.domain.world import LATENESS, MAX_WINDOW_REPORTS, Arrivals, Resolution, World
+from streams.domain.world import LATENESS, MAX_GAPS, MAX_WINDOW_REPORTS, Arrivals, Resolution, World
 
 
 def joined(
@@ -29,72 +30,100 @@ def joined(
         profiles: The pump's profile versions.
         rules: The rules in force.
     """
-    if booked == "late":
-        return _found_late(world, received, profiles, rules)
     if booked == "next" and not world.window:
-        return _appended(world, received, profiles, rules)
-    world = replace(world, window=_inserted(world.window, received))
-    return _windowed(world, received, profiles, rules)
+        return _appended(world, received, profiles, rules, None)
+    if world.tip is not None and booked != "late" and contacts.place(received) > contacts.place(world.window[-1]):
+        window = (*world.window, received)
+        if not _frozen(window, world.arrivals):
+            return _at_end(replace(world, window=window), received, profiles, rules)
+    world, settled = placed(world, received, booked, profiles, rules)
+    return told_to_the_end(world, profiles, rules), settled
+
+
+def placed(
+    world: World,
+    received: Received,
+    booked: str,
+    profiles: ProfileHistory,
+    rules: RuleBook,
+    waiting: Waiting | None = None,
+) -> tuple[World, list[Episode]]:
+    """As `joined`, but the window is not folded up to its end: for many reports `told_to_the_end` does that once.
+
+    ``waiting`` is kept up to date where it is given; see `Fold`.
+    """
+    if booked == "late":
+        # Too late to change history's order: it still counts where nothing newer is known of the same signal.
+        fold = Fold(world.base, profiles, rules, waiting)
+        fold.report(received, found_late=True)
+        if not world.window:
+            return replace(world, base=fold.folded), fold.log
+        world, settled = _settled(replace(world, base=fold.folded), profiles, rules, waiting)
+        return world, [*fold.log, *settled]
+    if booked == "next" and not world.window:
+        return _appended(world, received, profiles, rules, waiting)
+    return _settled(replace(world, window=_inserted(world.window, received)), profiles, rules, waiting)
 
 
 def _appended(
-    world: World, received: Received, profiles: ProfileHistory, rules: RuleBook
+    world: World, received: Received, profiles: ProfileHistory, rules: RuleBook, waiting: Waiting | None
 ) -> tuple[World, list[Episode]]:
     """In order and nothing missing: the report joins the base for good."""
-    fold = Fold(world.base, profiles, rules)
+    fold = Fold(world.base, profiles, rules, waiting)
     fold.report(received)
     return replace(world, base=fold.folded, tip=None, log=()), fold.log
 
 
+def follows(world: World, received: Received) -> bool:
+    """Whether taking in this report costs no more than folding it: nothing has to be folded again behind it."""
+    if not world.window:
+        return True
+    arrivals, place = world.arrivals, contacts.place(received)
+    expected = (arrivals.boot_id or 0, arrivals.next_seq)
+    return place == expected or (place > expected and len(arrivals.gaps) < MAX_GAPS)
+
+
 def _inserted(window: tuple[Received, ...], received: Received) -> tuple[Received, ...]:
-    report = received.report
-    key = (report.boot_id, report.seq)
-    place = bisect_left(window, key, key=lambda other: (other.report.boot_id, other.report.seq))
+    place = bisect_left(window, contacts.place(received), key=contacts.place)
     return (*window[:place], received, *window[place:])
 
 
-def _windowed(
-    world: World, received: Received, profiles: ProfileHistory, rules: RuleBook
-) -> tuple[World, list[Episode]]:
-    """A gap is open: the newest report of the window joins its end, any other one is folded in its place."""
-    at_end = world.tip is not None and world.window[-1] is received and not _frozen(world.window, world.arrivals)
-    if world.tip is None or not at_end:
-        return refolded(world, profiles, rules)
-    fold = Fold(world.tip, profiles, rules)
+def _at_end(world: World, received: Received, profiles: ProfileHistory, rules: RuleBook) -> tuple[World, list[Episode]]:
+    """A gap is open, and the newest report of the window joins its end."""
+    fold = Fold(world.head, profiles, rules)
     fold.report(received)
     return replace(world, tip=fold.folded, log=(*world.log, *fold.log)), []
 
 
-def _found_late(
-    world: World, received: Received, profiles: ProfileHistory, rules: RuleBook
-) -> tuple[World, list[Episode]]:
-    """Too late to change history's order: what it says still counts where nothing newer is known of the same signal."""
-    fold = Fold(world.base, profiles, rules)
-    fold.report(received, found_late=True)
-    world = replace(world, base=fold.folded)
-    if not world.window:
-        return world, fold.log
-    world, settled = refolded(world, profiles, rules)
-    return world, [*fold.log, *settled]
-
-
 def refolded(world: World, profiles: ProfileHistory, rules: RuleBook) -> tuple[World, list[Episode]]:
     """Freeze what no report can precede any more, and fold the rest of the window on top of it."""
-    window, frozen_count = world.window, _frozen(world.window, world.arrivals)
-    fold = Fold(world.base, profiles, rules)
-    resolutions = _fold_window(fold, window[:frozen_count], world.resolutions)
-    rest = window[frozen_count:]
+    world, settled = _settled(world, profiles, rules, None)
+    return told_to_the_end(world, profiles, rules), settled
+
+
+def _settled(
+    world: World, profiles: ProfileHistory, rules: RuleBook, waiting: Waiting | None
+) -> tuple[World, list[Episode]]:
+    """Freeze what no report can precede any more; what is left of the window is folded by `told_to_the_end`."""
+    window, count = world.window, _frozen(world.window, world.arrivals)
+    fold = Fold(world.base, profiles, rules, waiting)
+    resolutions = _fold_window(fold, window[:count], world.resolutions)
+    rest = window[count:]
     if not rest:
         for resolution in resolutions:
             fold.resolve(resolution)
         resolutions = ()
-    base, settled = fold.folded, fold.log
-    fold = Fold(base, profiles, rules)
-    for resolution in _fold_window(fold, rest, resolutions):
+    return replace(world, base=fold.folded, window=rest, resolutions=resolutions, tip=None, log=()), fold.log
+
+
+def told_to_the_end(world: World, profiles: ProfileHistory, rules: RuleBook, waiting: Waiting | None = None) -> World:
+    """Fold the window on top of the base, where that was not done yet."""
+    if world.tip is not None or not world.window:
+        return world
+    fold = Fold(world.base, profiles, rules, waiting)
+    for resolution in _fold_window(fold, world.window, world.resolutions):
         fold.resolve(resolution)
-    tip = fold.folded if rest else None
-    world = replace(world, base=base, window=rest, resolutions=resolutions, tip=tip, log=tuple(fold.log))
-    return world, settled
+    return replace(world, tip=fold.folded, log=tuple(fold.log))
 
 
 def _fold_window(
@@ -103,7 +132,7 @@ def _fold_window(
     """Fold reports with the resolutions that lie between them; returns those that come after the last report."""
     waiting = list(resolutions)
     for received in window:
-        key = (received.report.boot_id, received.report.seq)
+        key = contacts.place(received)
         while waiting and (waiting[0].boot_id, waiting[0].seq) < key:
             fold.resolve(waiting.pop(0))
         fold.report(received)
@@ -116,9 +145,7 @@ def _frozen(window: tuple[Received, ...], arrivals: Arrivals) -> int:
     if not arrivals.gaps:
         return len(window)
     first = arrivals.gaps[0]
-    place = bisect_left(
-        window, (first.first_boot, first.first_seq), key=lambda other: (other.report.boot_id, other.report.seq)
-    )
+    place = bisect_left(window, (first.first_boot, first.first_seq), key=contacts.place)
     return max(place, overflow)
 
 

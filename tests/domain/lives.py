@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from streams.domain import pipeline
 from streams.domain.alert import AlertEvent, AlertRecord
 from streams.domain.care import CareKind, CareRecord
+from streams.domain.pipeline import Outcome
 from streams.domain.profile import ProfileHistory
 from streams.domain.rule import RuleBook
 from streams.domain.silence import Hearing
@@ -234,6 +235,25 @@ class Life:
 def deaf(now: datetime) -> Hearing:
     """Service that heard nothing before now: silence is not judged, only what reports say and event time."""
     return Hearing(since=now, until=now)
+
+
+def arrive_together(
+    batches: Iterable[Sequence[tuple[datetime, Report]]], profiles: ProfileHistory, rules: RuleBook, *, until: datetime
+) -> tuple[Life, list[Outcome], list[Received]]:
+    """Run batches of arrivals, each decided when its last report came; what became of the reports, and the released."""
+    world, published = pipeline.new_world(PUMP), list[AlertEvent]()
+    outcomes: list[Outcome] = []
+    released: list[Received] = []
+    for batch in batches:
+        world = decode_world(encode_world(world))
+        reports = [Received(report=one, received_at=at, clinic=one.gateway_id == CLINIC) for at, one in batch]
+        taken = pipeline.steps(world, reports, profiles, rules, batch[-1][0])
+        world = taken.world
+        published.extend(taken.events)
+        outcomes.extend(taken.outcomes)
+        released.extend(taken.released)
+    step = pipeline.tick(world, profiles, rules, until, deaf(until))
+    return Life(step.world, (*published, *step.events)), outcomes, released
 
 
 def arrive(

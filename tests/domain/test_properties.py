@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 from hypothesis import given
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 
 from streams.domain import pipeline
 from streams.domain.alert import AlertEventKind
+from streams.domain.observing import contacts
 from streams.domain.pipeline import Disposition
 from streams.domain.profile import ProfileHistory
 from streams.domain.silence import Hearing
@@ -18,7 +21,7 @@ from streams.domain.telemetry import NORMAL_LEAD, Received, Report
 from streams.domain.world import LATENESS
 from streams.rulebook import load
 from tests.domain.laws import HUNDREDS, LIVES, SECOND, TOLD, UNCOUNTED, at_once, judging_all, slots
-from tests.domain.lives import PROFILES, START, arrive, deaf
+from tests.domain.lives import PROFILES, START, arrive, arrive_together, deaf
 
 pytestmark = HUNDREDS
 RULES = load(Path(__file__).parents[2] / "alert_rules")
@@ -53,6 +56,38 @@ def test_the_history_follows_from_the_set_of_reports_alone(
     assert scrambled.world.head.state == ordered.world.head.state
     assert twice.history() == ordered.history()
     assert thorough.history() == ordered.history()
+
+
+@UNCOUNTED
+@LIVES
+@given(told=TOLD, profiles=PROFILES, seed=st.integers(0, 2**32), minutes=st.sampled_from([0, 20, 61]))
+def test_reports_taken_together_end_where_single_steps_end(
+    told: list[Report], profiles: ProfileHistory, seed: int, minutes: int
+) -> None:
+    """G3: how reports are cut into batches is no part of history, not even where gaps are given up on the way."""
+    chance = random.Random(seed)
+    sent = [*chance.sample(told, len(told)), *chance.choices(told, k=2)]
+    times = [slots(told)[-1] + index * SECOND for index in range(len(sent))]
+    pauses = [timedelta(minutes=minutes * chance.randrange(3)) for _ in sent]
+    arrivals = [
+        (at + sum(pauses[:index], timedelta()), one) for index, (at, one) in enumerate(zip(times, sent, strict=True))
+    ]
+    cuts = sorted({0, len(sent), *chance.choices(range(1, len(sent)), k=chance.randrange(3))})
+    until = arrivals[-1][0] + 2 * LATENESS
+
+    single = arrive(arrivals, profiles, RULES, until=until)
+    together, outcomes, released = arrive_together(
+        [arrivals[start:end] for start, end in pairwise(cuts)], profiles, RULES, until=until
+    )
+
+    assert together.history() == single.history()
+    assert together.world.head == single.world.head
+    assert together.world.arrivals == single.world.arrivals
+    became = Counter(outcome.disposition for outcome in outcomes)
+    assert became[Disposition.DUPLICATE] == 2
+    quarantined = {contacts.place(one.received) for one in outcomes if one.disposition == "quarantined_future"}
+    assert {contacts.place(one) for one in released} <= quarantined
+    assert {contacts.place(one) for one in together.world.head.timing.held} <= quarantined
 
 
 @UNCOUNTED

@@ -260,6 +260,11 @@ def heard(received: Received) -> datetime:
     return min(report.gateway_time, received.received_at)
 
 
+def place(received: Received) -> tuple[int, int]:
+    """Where the report stands among those of its pump."""
+    return received.report.boot_id, received.report.seq
+
+
 def _leads(offset_ms: int, lag_ms: int) -> bool:
     return lag_ms - min(offset_ms, 0) < -LEAD_MS
 

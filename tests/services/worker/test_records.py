@@ -206,6 +206,40 @@ async def test_a_transient_failure_is_tried_again() -> None:
     assert bench.count("pumpwatch_transaction_failures_total", reason="transient") == 2
 
 
+async def test_records_that_took_too_long_are_tried_again_one_by_one_at_first() -> None:
+    """The same run would take as long again, until the process ends and the next one begins with it."""
+    bench = Bench(MemoryStore(before=[TimeoutError()]))
+    worker = await bench.start()
+
+    await worker.handle(*(record(offset, received(offset)) for offset in range(4)))
+
+    assert bench.store.offsets[0] == 4
+    assert bench.store.commits == 2
+
+
+async def test_a_buffer_sent_newest_first_is_folded_once_for_each_record() -> None:
+    """Else the whole window would be folded for each of its reports, longer than a transaction may take."""
+    judged = 0
+
+    def counting(view: View, rule: Rule) -> Finding:
+        nonlocal judged
+        judged += 1
+        return NOT_EVALUABLE
+
+    rule = next(iter(RULEBOOK.event_rules))
+    bench = Bench(rules=RuleBook((replace(rule, condition=counting, reads=("*",)),)))
+    worker = await bench.start()
+    buffer = [received(seq, at=NOON - timedelta(minutes=600 - seq)) for seq in range(600)]
+    backwards = [replace(one, received_at=NOON) for one in reversed(buffer)]
+
+    await worker.handle(*(record(offset, *backwards[200 * offset :][:200]) for offset in range(3)))
+    await worker.handle(record(3, backwards[0]))
+
+    assert len(bench.store.readings) == 600
+    assert bench.partition.cache.get(["P-1"])[0]["P-1"].world.arrivals.next_seq == 600
+    assert judged < 10 * len(buffer)
+
+
 async def test_patience_with_postgresql_ends() -> None:
     """Down for longer than the budget: the process ends, and nothing was acknowledged as done."""
     bench = Bench(MemoryStore(before=[OSError("refused")] * 100), settings=quick_settings(worker_retry_seconds=0.2))
