@@ -37,6 +37,10 @@ START_SECONDS: Final = 30.0
 POLL_MS: Final = 500
 MOST_RECORDS: Final = 1_000
 RETRY_SECONDS: Final = 1.0
+FAILING_SECONDS: Final = 60.0
+"""Sessions that fail for so long one after the other need an operator: it may be a record that cannot be read."""
+STEADY_SECONDS: Final = 10.0
+"""A session that reads for so long works again; a record that cannot be read ends each within a fetch or two."""
 TROUBLE: Final = (KafkaError, OSError, TimeoutError, NotAcknowledged)
 
 
@@ -115,6 +119,8 @@ class KafkaEdge:
         known: Tells a clinic's gateways from those at homes.
         metrics: Where it counts.
         clock: Service time, aware UTC.
+        make: Makes a consumer; for tests.
+        failing_seconds: After so long without a steady session the edge says that it fails.
     """
 
     def __init__(
@@ -126,8 +132,12 @@ class KafkaEdge:
         known: KnownGateways,
         metrics: Metrics,
         clock: Callable[[], datetime],
+        *,
+        make: Callable[..., AIOKafkaConsumer] = AIOKafkaConsumer,
+        failing_seconds: float = FAILING_SECONDS,
     ) -> None:
         self._settings, self._batcher, self._publisher = settings, batcher, publisher
+        self._make, self._failing_seconds = make, failing_seconds
         self._stored_limits, self._known, self._metrics, self._clock = limits, known, metrics, clock
         self._topic = settings.topic(topics.REPORTS.name)
         self._dead_letters = settings.topic(topics.DEAD_LETTERS.name)
@@ -135,9 +145,14 @@ class KafkaEdge:
         self._limits: dict[TopicPartition, DeadLetterLimit] = {}
         self._saved: dict[TopicPartition, int] = {}
         self._stopped: set[TopicPartition] = set()
+        self._failing_since: float | None = None
+        self._failure = ""
 
     def stopped(self) -> str | None:
         """Why this edge needs an operator; None while it does not."""
+        failing = 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
+        if failing > self._failing_seconds:
+            return f"{self._topic} cannot be read: {self._failure}"
         if not self._stopped:
             return None
         return f"{len(self._stopped)} partitions of {self._topic} have too many unusable records and are stopped"
@@ -148,13 +163,14 @@ class KafkaEdge:
             try:
                 await self._session()
             except TROUBLE as error:
+                self._failure, self._failing_since = type(error).__name__, self._failing_since or time.monotonic()
                 self._metrics.failures.labels(Failure.KAFKA_EDGE).inc()
                 self._metrics.requests.labels(Transport.KAFKA, RequestOutcome.UNAVAILABLE).inc()
                 structlog.get_logger().warning("kafka edge interrupted", error=type(error).__name__)
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _session(self) -> None:
-        consumer = AIOKafkaConsumer(
+        consumer = self._make(
             bootstrap_servers=self._settings.kafka,
             group_id=self._settings.topic(GROUP),
             enable_auto_commit=False,
@@ -165,10 +181,14 @@ class KafkaEdge:
         try:
             async with asyncio.timeout(START_SECONDS):
                 await consumer.start()
+            reads_since = None
             while True:
                 found = await consumer.getmany(timeout_ms=POLL_MS, max_records=MOST_RECORDS)
                 if found:
                     await self._take(consumer, found)
+                reads_since = reads_since or time.monotonic()
+                if time.monotonic() - reads_since > STEADY_SECONDS:
+                    self._failing_since = None
         finally:
             self._forget()
             async with asyncio.timeout(START_SECONDS):

@@ -110,9 +110,9 @@ class Ground:
         )
 
     @asynccontextmanager
-    async def producer(self) -> AsyncIterator[AIOKafkaProducer]:
+    async def producer(self, compression: str | None = None) -> AsyncIterator[AIOKafkaProducer]:
         """A producer for the Kafka edge."""
-        producer = AIOKafkaProducer(bootstrap_servers=self.stack.kafka, acks="all")
+        producer = AIOKafkaProducer(bootstrap_servers=self.stack.kafka, acks="all", compression_type=compression)
         await producer.start()
         try:
             yield producer

@@ -59,6 +59,19 @@ async def test_unusable_records_are_kept_with_their_bytes_and_usable_ones_go_on(
     assert pumps == sorted(f"good-{number}" for number in range(len(sent)))
 
 
+async def test_compressed_records_are_read_whatever_the_codec(stack: Stack) -> None:
+    """Who writes chooses; one record that cannot be unpacked would end every session of the edge."""
+    codecs = ["gzip", "lz4", "snappy", "zstd"]
+    async with standing(stack) as ground:
+        for codec in codecs:
+            async with ground.producer(codec) as producer:
+                value = encoded(fresh(codec))
+                await producer.send_and_wait(ground.topic(topics.REPORTS), value, key=codec.encode(), partition=3)
+        pumps = await _pumps(ground, len(codecs))
+
+    assert pumps == codecs
+
+
 async def test_a_restart_loses_no_report(stack: Stack) -> None:
     """A kill while records stream in: each usable report reaches the telemetry topic, each bad one the dead letters."""
     async with standing(stack) as ground, ground.producer() as producer:
