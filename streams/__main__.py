@@ -11,7 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, cast
 
 import faust
 import structlog
@@ -21,6 +21,7 @@ from streams import topics
 from streams.app import create_app
 from streams.applying import Applier
 from streams.backlog import Backlog
+from streams.consumer import Consumer
 from streams.dead_letters import KafkaDeadLetters, PostgresLimits
 from streams.metrics import Metrics
 from streams.offsets import PostgresOffsets
@@ -34,7 +35,7 @@ from streams.operations import (
     until_stopped,
 )
 from streams.profile_listener import listen_for_profiles
-from streams.progress import Progress
+from streams.progress import Log, Progress
 from streams.provision import provision
 from streams.rules_in_force import RulesInForce
 from streams.store import Store
@@ -111,6 +112,10 @@ async def _log_ends(app: faust.App, topic: str, numbers: Sequence[int]) -> Mappi
     return {tp.partition: end for tp, end in ends.items()}
 
 
+async def _topic_id(app: faust.App) -> str | None:
+    return await cast(Consumer, app.consumer).topic_id()
+
+
 async def _serve(
     settings: Settings,
     app: faust.App,
@@ -128,8 +133,9 @@ async def _serve(
         await store.pool.execute("SELECT 1")
         return progress.stopped()
 
-    backlog, log_ends = Backlog(settings), partial(_log_ends, app, worker.topic)
-    progress = Progress(settings, worker, log_ends, lambda: app.rebalancing, backlog.waiting, metrics, now, fatal)
+    backlog = Backlog(settings)
+    log = Log(partial(_log_ends, app, worker.topic), partial(_topic_id, app), backlog.waiting)
+    progress = Progress(settings, worker, log, lambda: app.rebalancing, metrics, now, fatal)
     ticks = Ticks(settings, worker, store, applier, rules, partial(hearing_of_service, store.pool), metrics, now)
     operations = Operations(
         metrics.registry,

@@ -62,12 +62,19 @@ class Consumer(driver.Consumer):
         transport = cast("PostgresTransport", self.transport)
         starts = await self.earliest_offsets(*ours)
         ends = await self.highwaters(*ours)
-        identity = await self._thread.call_thread(topic_id, self._thread._ensure_consumer()._client, transport.topic)
+        identity = await self.topic_id()
         logs = {tp.partition: LogRange(starts[tp], ends[tp], identity) for tp in ours}
         positions = await transport.positions.assigned(logs)
         targets = {tp: positions[tp.partition] for tp in ours}
         await self.seek_wait(targets)
         return targets
+
+    async def topic_id(self) -> str | None:
+        """The id of the topic that is consumed, as the broker says it now; None where it does not say."""
+        transport = cast("PostgresTransport", self.transport)
+        client = self._thread._ensure_consumer()._client
+        found: str | None = await self._thread.call_thread(topic_id, client, transport.topic)
+        return found
 
     async def seek_back(self, partition: int, offset: int) -> None:
         """Read a partition again from ``offset``."""

@@ -191,6 +191,8 @@ class Partition:
         """How often the fence did not hold since the partition was assigned."""
         self.assigned = False
         self.stopped: Stop | None = None
+        self.topic_id: str | None = None
+        """Of the topic that `next_offset` belongs to; None: not known."""
         self.next_offset = 0
         self.tried_until = 0
         """Records up to this offset were tried, and whether they were committed is not known; 0: nothing is unknown."""
@@ -218,8 +220,9 @@ class Partition:
             and len(consecutive(records)) == len(records)
         )
 
-    def take_over(self, next_offset: int, stopped: Stop | None, at: float) -> None:
+    def take_over(self, next_offset: int, stopped: Stop | None, at: float, topic_id: str | None = None) -> None:
         """The broker gave it to us, and PostgreSQL says what comes next; ``at`` is monotonic seconds."""
+        self.topic_id = topic_id
         self.cache.clear()
         self.inbox.clear()
         self.assigned, self.stopped = True, stopped

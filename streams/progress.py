@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -23,12 +24,30 @@ EXIT_AFTER_SECONDS: Final = 5.0
 """Time for the failing ``/livez`` to be seen before the process ends by itself."""
 
 
+@dataclass(frozen=True, slots=True)
+class Log:
+    """What the broker says; each question may fail or hang.
+
+    Args:
+        ends: The end offset of each of these partitions.
+        topic_id: The id of the topic that they are of; None where it is not known.
+        backlogged: Partitions whose backlog was not moved into the log yet.
+    """
+
+    ends: Callable[[Sequence[int]], Awaitable[Mapping[int, int]]]
+    topic_id: Callable[[], Awaitable[str | None]]
+    backlogged: Callable[[], Awaitable[set[int]]]
+
+
 class Progress:
     """Compares each partition's log end with the stored offset; `run` until cancelled.
 
+    A log that lost records, or a topic made anew, is no reason for the broker to move partitions, and the consumer
+    would read on from the start without a word: what is written there then lies below the stored offset, and would be
+    skipped. So such a partition is stopped here.
+
     Args:
-        log_ends: The end offset of each of these partitions; may fail or hang.
-        backlogged: Partitions whose backlog was not moved into the log yet; may fail or hang.
+        log: What the broker says.
         moving: Whether partitions are being moved between workers, when none of them is worked on.
         clock: Service time, aware UTC.
     """
@@ -37,16 +56,15 @@ class Progress:
         self,
         settings: Settings,
         worker: Worker,
-        log_ends: Callable[[Sequence[int]], Awaitable[Mapping[int, int]]],
+        log: Log,
         moving: Callable[[], bool],
-        backlogged: Callable[[], Awaitable[set[int]]],
         metrics: Metrics,
         clock: Callable[[], datetime],
         fatal: Fatal,
     ) -> None:
-        self._settings, self._worker, self._log_ends = settings, worker, log_ends
+        self._settings, self._worker, self._broker = settings, worker, log
         self._metrics, self._clock, self._fatal = metrics, clock, fatal
-        self._moving, self._backlogged = moving, backlogged
+        self._moving = moving
         self._answered_at = self._still_at = time.monotonic()
         self._shown: set[int] = set()
         self._reason: str | None = None
@@ -76,23 +94,39 @@ class Progress:
         """One look at the log."""
         asked_at, now = self._clock(), time.monotonic()
         ours = self._worker.partitions
+        # Before the ends: what is applied in between can only lie below them.
+        applied = {partition: partition.next_offset for partition in ours if partition.open and not partition.unsure}
         ends: Mapping[int, int] = {}
+        topic_id: str | None = None
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 # Before the ends: what is moved in between is then found in the log.
-                waiting = await self._backlogged()
+                waiting = await self._broker.backlogged()
                 for partition in ours:
                     partition.backlogged = partition.number in waiting
-                ends = await self._log_ends([partition.number for partition in ours]) if ours else {}
+                if ours:
+                    topic_id = await self._broker.topic_id()
+                    ends = await self._broker.ends([partition.number for partition in ours])
             self._answered_at = now
         except Exception as error:  # noqa: BLE001 - whatever the client says, what counts is how long it goes on
             self._metrics.watch_failures.inc()
             self._log.warning("log ends unknown", error=type(error).__name__)
+        self._stop_misfits(applied, ends, topic_id)
         self._note(ours, ends, asked_at)
         reason = self._judge(ours, ends, now)
         if reason is None or self._reason is None:
             self._reason, self._reason_at = reason, now
         self._metrics.cached_pumps.set(sum(len(partition.cache) for partition in ours))
+
+    def _stop_misfits(self, applied: Mapping[Partition, int], ends: Mapping[int, int], topic_id: str | None) -> None:
+        """Stop the partitions whose log is not the one that was applied."""
+        for partition, next_offset in applied.items():
+            if not partition.open:
+                continue
+            if None not in (topic_id, partition.topic_id) and topic_id != partition.topic_id:
+                self._worker.stop(partition, Stop.OTHER_TOPIC)
+            elif ends.get(partition.number, next_offset) < next_offset:
+                self._worker.stop(partition, Stop.LOG_END)
 
     def _note(self, ours: Sequence[Partition], ends: Mapping[int, int], asked_at: datetime) -> None:
         for partition in ours:

@@ -158,7 +158,7 @@ class Worker:
                 stored = log.start
                 await self._offsets.begin(number, stored, log.topic_id)
             stopped = await self._why_not(number, stored, log)
-            partition.take_over(stored, stopped, time.monotonic())
+            partition.take_over(stored, stopped, time.monotonic(), log.topic_id)
         # What filled its inbox was forgotten: no record of it is left whose turn would let fetching go on.
         self.go_on(number)
         if stopped is not None:

@@ -26,7 +26,8 @@ from streams import rulebook, topics
 from streams.app import FETCH_BYTES, create_app
 from streams.domain.telemetry import Motor, Received, Report
 from streams.partition import Record
-from streams.settings import RULES
+from streams.provision import provision
+from streams.settings import RULES, CoreSettings
 from streams.store import Store
 from streams.topics import encode_batch, partition_of
 from tests.services.worker.bench import Bench, quick_settings, received
@@ -355,6 +356,30 @@ async def test_records_deleted_unread_are_not_passed_over(feed: Feed, stack: Sta
     await unready(worker, f"partitions stopped: {partition} (log_start)")
 
     await feed.check()
+
+
+async def test_a_topic_made_anew_under_a_running_worker_stops_its_partitions(feed: Feed, stack: Stack) -> None:
+    """What is written there stands below the stored offset; it must not be skipped as applied long ago."""
+    worker = await stack.service("worker").start()
+    for _ in range(3):
+        await feed.send(feed.report("P-1"))
+    await feed.settled()
+    settings = CoreSettings(kafka=stack.kafka, topic_prefix=stack.topic_prefix, replication_factor=1, development=True)
+    admin = AIOKafkaAdminClient(bootstrap_servers=stack.kafka)
+    await admin.start()
+    await admin.delete_topics([feed.topic])
+
+    async def made_anew() -> bool:
+        return feed.topic in await provision(settings)
+
+    await eventually(made_anew, what="the topic made anew")
+    await admin.close()
+
+    async def stopped() -> bool:
+        # Its consumer may see the topic vanish first, and be given the partitions again.
+        return await metric(worker, 'pumpwatch_partitions_stopped{reason="other_topic"}') == PARTITIONS
+
+    await eventually(stopped, timeout=60, what="the partitions stopped")
 
 
 async def test_a_lost_database_connection_loses_nothing(feed: Feed, stack: Stack) -> None:

@@ -9,13 +9,13 @@ import pytest
 
 from streams import progress as module
 from streams.partition import Record, Stop
-from streams.progress import Progress
+from streams.progress import Log, Progress
 from tests.services.worker.bench import NOON, Bench, Ended, fatal, quick_settings, received, record
 
 PATIENCE = 60.0
 
 
-class Log:
+class Broker:
     """The broker's log ends; an exception to raise instead."""
 
     def __init__(self, end: int) -> None:
@@ -23,6 +23,11 @@ class Log:
         self.fault: Exception | None = None
         self.moving = False
         self.waiting: set[int] = set()
+        self.identity: str | None = "one"
+
+    async def topic_id(self) -> str | None:
+        """The topic's id."""
+        return self.identity
 
     async def backlogged(self) -> set[int]:
         """Partitions with old reports that are not in the log yet."""
@@ -35,11 +40,10 @@ class Log:
         return dict.fromkeys(numbers, self.end)
 
 
-def watching(bench: Bench, log: Log) -> Progress:
+def watching(bench: Bench, broker: Broker) -> Progress:
     """The bench's present process, watched."""
-    return Progress(
-        bench.settings, bench.worker, log.ends, lambda: log.moving, log.backlogged, bench.metrics, bench.clock, fatal
-    )
+    log = Log(broker.ends, broker.topic_id, broker.backlogged)
+    return Progress(bench.settings, bench.worker, log, lambda: broker.moving, bench.metrics, bench.clock, fatal)
 
 
 def let_pass(bench: Bench, watched: Progress, seconds: float) -> None:
@@ -52,7 +56,7 @@ async def test_a_worker_that_is_up_to_date_is_live_for_ever() -> None:
     """No records for hours is no stall."""
     bench = Bench()
     await bench.start(end=0)
-    watched = watching(bench, Log(0))
+    watched = watching(bench, Broker(0))
 
     let_pass(bench, watched, 10 * PATIENCE)
     await watched.once()
@@ -64,7 +68,7 @@ async def test_records_that_wait_too_long_end_the_process() -> None:
     """First the liveness check fails, then the process exits."""
     bench = Bench()
     await bench.start()
-    watched = watching(bench, Log(5))
+    watched = watching(bench, Broker(5))
     await watched.once()
     alive = watched.stalled()
 
@@ -83,7 +87,7 @@ async def test_slow_progress_is_progress() -> None:
     """One record in a minute, and the worker stays."""
     bench = Bench()
     await bench.start()
-    watched = watching(bench, Log(5))
+    watched = watching(bench, Broker(5))
 
     let_pass(bench, watched, PATIENCE + 1)
     await bench.worker.handle(record(0, received(0)))
@@ -98,7 +102,7 @@ async def test_a_fenced_partition_that_stays_ours_is_a_stall() -> None:
     bench = Bench()
     await bench.start()
     bench.worker.stop(bench.partition, Stop.FENCED)
-    watched = watching(bench, Log(0))
+    watched = watching(bench, Broker(0))
 
     let_pass(bench, watched, PATIENCE + 1)
     watched._answered_at += PATIENCE + 1
@@ -112,7 +116,7 @@ async def test_a_partition_that_waits_for_an_operator_is_unready_not_dead() -> N
     bench = Bench(settings=quick_settings(worker_dead_letters_in_a_row=0))
     await bench.start()
     await bench.worker.handle(Record(0, 0, b"junk"))
-    watched = watching(bench, Log(5))
+    watched = watching(bench, Broker(5))
 
     let_pass(bench, watched, PATIENCE + 1)
     await watched.once()
@@ -126,7 +130,7 @@ async def test_a_silent_broker_is_a_stall() -> None:
     """Faust would wait for ever."""
     bench = Bench()
     await bench.start()
-    log = Log(0)
+    log = Broker(0)
     watched = watching(bench, log)
     log.fault = TimeoutError()
 
@@ -143,7 +147,7 @@ async def test_a_move_of_partitions_that_never_ends_is_a_stall() -> None:
     """Without partitions nothing can wait for too long, and all the same nothing is applied."""
     bench = Bench()
     worker = await bench.start()
-    log = Log(0)
+    log = Broker(0)
     watched = watching(bench, log)
     worker.revoked([0])
     log.moving = True
@@ -161,7 +165,7 @@ async def test_how_far_was_heard_follows_the_log() -> None:
     """Up to the last applied report while records wait, up to now (less what is on its way) when none do."""
     bench = Bench()
     await bench.start()
-    watched = watching(bench, Log(2))
+    watched = watching(bench, Broker(2))
 
     await bench.worker.handle(record(0, received(3)))
     await watched.once()
@@ -177,7 +181,7 @@ async def test_nobody_is_heard_while_old_reports_wait_in_the_backlog() -> None:
     """They are accepted, so their pumps are not silent; once they are moved and applied, hearing goes on."""
     bench = Bench()
     await bench.start()
-    log = Log(1)
+    log = Broker(1)
     log.waiting = {bench.partition.number}
     watched = watching(bench, log)
 
@@ -190,3 +194,38 @@ async def test_nobody_is_heard_while_old_reports_wait_in_the_backlog() -> None:
 
     assert meanwhile is None
     assert bench.partition.heard_until == NOON - timedelta(seconds=2)
+
+
+@pytest.mark.parametrize(
+    ("end", "identity", "stop"),
+    [(1, "one", None), (0, "one", Stop.LOG_END), (5, "two", Stop.OTHER_TOPIC), (1, None, None)],
+    ids=["as applied", "shortened", "made anew", "no ids"],
+)
+async def test_a_log_that_is_not_the_one_applied_stops_the_partition(
+    end: int, identity: str | None, stop: Stop | None
+) -> None:
+    """Nobody moves partitions for it, and what is written there now would be taken for applied long ago."""
+    bench = Bench()
+    await bench.start()
+    broker = Broker(1)
+    watched = watching(bench, broker)
+    await bench.worker.handle(record(0, received(3)))
+    broker.end, broker.identity = end, identity
+
+    await watched.once()
+
+    assert bench.partition.stopped is stop
+    heard = received(3).received_at if stop else NOON - timedelta(seconds=2)
+    assert bench.partition.heard_until == heard
+
+
+async def test_an_offset_that_is_not_certain_is_not_compared_with_the_log() -> None:
+    """After a failed write PostgreSQL is asked first."""
+    bench = Bench()
+    await bench.start()
+    await bench.worker.handle(record(0, received(3)))
+    bench.partition.forget()
+
+    await watching(bench, Broker(0)).once()
+
+    assert bench.partition.open
