@@ -234,8 +234,11 @@ class Applier:
             return Unusable(record, DeadLetterReason.WRONG_PARTITION, "StrayPump")
         return Opened(record, reports)
 
-    async def _write(self, shares: Sequence[Share]) -> None:
-        """One transaction for these shares; each offset goes to ``next_offset``, which may be where it is."""
+    async def _write(self, shares: Sequence[Share], *, released: bool = True) -> None:
+        """One transaction for these shares; each offset goes to ``next_offset``, which may be where it is.
+
+        Without ``released``, what these reports take out of quarantine takes effect, and is stored there only.
+        """
         now = self._clock()
         decided = await self._decide(shares, now)
         await self._divert_poisoned(shares, decided)
@@ -246,7 +249,8 @@ class Applier:
             for share in shares
         ]
         started = time.perf_counter()
-        await self._store.apply(claims, Work(decided.readings, decided.quarantined, decided.changes), now)
+        readings = [*decided.readings, *decided.released] if released else decided.readings
+        await self._store.apply(claims, Work(readings, decided.quarantined, decided.changes), now)
         self._metrics.transaction_seconds.observe(time.perf_counter() - started)
         remember({share.partition.number: share.partition for share in shares}, decided)
         for share in shares:
@@ -313,7 +317,7 @@ class Applier:
     ) -> None:
         """Find the reports that PostgreSQL refuses by halving, keep them as dead letters, and write the rest."""
         if len(reports) == 1:
-            await self._divert(partition, self._letter((opened,), reports[0], DeadLetterReason.REFUSED, error))
+            await self._isolate_one(partition, opened, reports[0], error)
             return
         middle = len(reports) // 2
         for half in (reports[:middle], reports[middle:]):
@@ -322,6 +326,17 @@ class Applier:
             except REFUSALS as refusal:
                 partition.cache.clear()
                 await self._isolate(partition, opened, half, refusal)
+
+    async def _isolate_one(self, partition: Partition, opened: Opened, received: Received, error: Exception) -> None:
+        """Keep it as a dead letter, unless PostgreSQL only refuses what it takes out of quarantine.
+
+        That is in quarantine already, and would else make a dead letter of every report of its pump from now on.
+        """
+        try:
+            await self._write((Share(partition, (opened,), (received,), opened.record.offset),), released=False)
+        except REFUSALS:
+            partition.cache.clear()
+            await self._divert(partition, self._letter((opened,), received, DeadLetterReason.REFUSED, error))
 
     async def _move(self, partition: Partition, record: Record) -> None:
         claim = Claim(self._topic, partition.number, record.offset, record.offset + 1)
@@ -375,8 +390,8 @@ class Applier:
     def _count(self, decided: Decided) -> None:
         reports = self._metrics.reports
         counts = {
-            Disposition.APPLIED.value: len(decided.readings) - decided.late - decided.released,
-            "released": decided.released,
+            Disposition.APPLIED.value: len(decided.readings) - decided.late,
+            "released": len(decided.released),
             Disposition.LATE.value: decided.late,
             "dead_letter": len(decided.poisoned),
         }

@@ -36,8 +36,8 @@ class Decided:
 
     readings: list[Received] = field(default_factory=list)
     late: int = 0
-    released: int = 0
-    """How many of the readings had been quarantined before."""
+    released: list[Received] = field(default_factory=list)
+    """Readings, too, that had been quarantined before."""
     repeated: list[Received] = field(default_factory=list)
     """Seen before under the same identity: the same report again, or a conflict that only the store can tell."""
     quarantined: list[Quarantined] = field(default_factory=list)
@@ -121,8 +121,7 @@ def _taken(
 
 def _sort(decided: Decided, before: World, taken: Steps) -> None:
     """Where each report goes, and those that they take out of quarantine."""
-    decided.readings.extend(taken.released)
-    decided.released += len(taken.released)
+    decided.released.extend(taken.released)
     for outcome in taken.outcomes:
         received, disposition = outcome.received, outcome.disposition
         if disposition is Disposition.DUPLICATE:
@@ -220,7 +219,9 @@ def first_seen(decided: Decided) -> dict[Identity, bytes]:
         return {}
     wanted = {identity(received) for received in decided.repeated}
     known = {
-        key: fingerprint(received.report) for received in decided.readings if (key := identity(received)) in wanted
+        key: fingerprint(received.report)
+        for received in (*decided.readings, *decided.released)
+        if (key := identity(received)) in wanted
     }
     return decided.held | known
 

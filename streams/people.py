@@ -223,7 +223,7 @@ async def authenticate(connection: Connection, person_id: str, password: str) ->
         SELECT person_id, display_name, email, webhook_url, ladder_role, site, created_at, disabled_at, password_hash
         FROM person WHERE person_id = $1 AND disabled_at IS NULL
         """,
-        person_id,
+        person_id if _PERSON_ID.fullmatch(person_id) else "",  # PostgreSQL refuses some of what may be typed in.
         timeout=STATEMENT_SECONDS,
     )
     right = await asyncio.to_thread(_matches, row["password_hash"] if row else None, password)
@@ -273,14 +273,14 @@ def _check(person: NewPerson) -> None:
         raise PersonRefused("a sign-in name has 1 to 64 lower case letters, digits, dots, underscores or hyphens")
     if not 1 <= len(person.display_name.strip()) <= 100 or not person.display_name.isprintable():
         raise PersonRefused("a name has 1 to 100 printable characters")
-    if person.email is not None and not _EMAIL.fullmatch(person.email):
+    if person.email is not None and not (_EMAIL.fullmatch(person.email) and person.email.isprintable()):
         raise PersonRefused("that is not an e-mail address")
     if person.webhook_url is not None and not _is_web_address(person.webhook_url):
         raise PersonRefused("a webhook's address starts with http:// or https:// and names a host")
     if (person.webhook_url is None) != (person.webhook_secret is None):
         raise PersonRefused("a webhook needs both its address and its secret")
-    if person.site is not None and not 1 <= len(person.site) <= 64:
-        raise PersonRefused("a site has 1 to 64 characters")
+    if person.site is not None and not (1 <= len(person.site) <= 64 and person.site.isprintable()):
+        raise PersonRefused("a site has 1 to 64 printable characters")
 
 
 def _is_web_address(text: str) -> bool:

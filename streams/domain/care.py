@@ -14,6 +14,8 @@ from typing import Annotated, Any, Final
 import msgspec
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from streams.domain.telemetry import NO_CONTROLS, Text
+
 LONGEST_LOOSENING: Final = timedelta(days=90)
 """A setting that makes a rule less strict ends by itself after so long at the latest, whatever its record says."""
 
@@ -32,7 +34,6 @@ class CareKind(StrEnum):
 
 
 _CLOSED: Final = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-_Text = Annotated[str, Field(min_length=1, max_length=64)]
 _Id = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
 
 
@@ -52,12 +53,12 @@ class CareRecord:
     kind: CareKind
     valid_from: datetime
     valid_until: datetime | None = None
-    person: _Text
-    reason: Annotated[str, Field(min_length=3, max_length=500)]
+    person: Text
+    reason: Annotated[str, Field(min_length=3, max_length=500, pattern=NO_CONTROLS)]
     booked_on: date | None = None
-    session_id: _Text | None = None
+    session_id: Text | None = None
     rule_id: Annotated[str, Field(pattern=r"^[A-Z]{3}-\d{2}$")] | None = None
-    parameter: _Text | None = None
+    parameter: Text | None = None
     value: float | None = None
     withdrawn_at: datetime | None = None
 

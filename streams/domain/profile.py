@@ -14,6 +14,7 @@ import msgspec
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from streams.domain.care import CareKind, CareRecord
+from streams.domain.telemetry import Text
 
 DEFAULT_INTERVAL: Final = timedelta(minutes=15)
 ACCURACY_ALLOWANCE: Final = 1.145
@@ -109,7 +110,7 @@ class PumpProfile:
     __pydantic_config__ = _CLOSED
 
     pump_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
-    site: Annotated[str, Field(min_length=1, max_length=64)]
+    site: Text
     valid_from: datetime
     family: Family
     reservoir_ml: Literal[20, 40]

@@ -139,7 +139,9 @@ class _Aware:
 Instant = Annotated[datetime, _Aware()]
 Count = Annotated[int, Field(ge=0, le=2**53)]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,64}$")]
-Text = Annotated[str, Field(min_length=1, max_length=64)]
+NO_CONTROLS: Final = r"^[^\x00-\x1f\x7f-\x9f]*$"
+"""No control characters: nobody means them, PostgreSQL stores no NUL, and a terminal would obey the others."""
+Text = Annotated[str, Field(min_length=1, max_length=64, pattern=NO_CONTROLS)]
 ReservoirVolume = Annotated[float, Field(ge=0, le=60)]
 Volume = Annotated[float, Field(ge=0, le=1_000_000)]
 

@@ -12,6 +12,7 @@ import pytest
 from streams.domain.care import CareKind, CareRecord, CareRejected, care_document, care_from
 from streams.domain.profile import STRICTEST, ProfileHistory
 from streams.domain.rule import RuleBook, Setting, setting_refused
+from streams.domain.telemetry import NO_CONTROLS
 from streams.rehearsal import profiles_of
 from streams.rulebook import load
 
@@ -56,6 +57,8 @@ def _set(value: float, until: datetime | None = None, parameter: str = "hours") 
     [
         ({"nonsense": 1}, "/nonsense", "unknown field"),
         ({"reason": "no"}, "/reason", "String should have at least 3 characters"),
+        ({"person": "ada\0"}, "/person", rf"String should match pattern '{NO_CONTROLS}'"),
+        ({"reason": "two\nlines"}, "/reason", rf"String should match pattern '{NO_CONTROLS}'"),
         ({"kind": "review", "booked_on": None}, "/rule_id", "field is required for review"),
         ({"kind": "setting", "booked_on": None}, "/parameter", "field is required for setting"),
         ({"session_id": "S", "valid_until": "2026-11-04T12:00:00Z"}, "/session_id", "unknown field for refill_booked"),

@@ -46,6 +46,7 @@ def _profile(**changes: Any) -> PumpProfile:
         ({"family": "other"}, "/family", "synchromed_ii"),
         ({"name": "Ada"}, "/name", "unknown field"),
         ({"site": None}, "/site", "string"),
+        ({"site": "north\0"}, "/site", "pattern"),
         ({"drugs": []}, "/drugs", "at least 1"),
         ({"drugs": [{"name": "baclofen"}]}, "/drugs/0/concentration_ug_per_ml", "required for baclofen"),
         (

@@ -82,7 +82,7 @@ class Ground:
         for pump_id, group in groups.items():
             at = now or group[-1].received_at
             decide_pump(decided, worlds[pump_id], group, self.rules, at, self.claim_partition)
-        return Work(decided.readings, decided.quarantined, decided.changes)
+        return Work([*decided.readings, *decided.released], decided.quarantined, decided.changes)
 
     async def hear(self, *reports: Received, now: datetime | None = None) -> Work:
         """Decide and write one record with these reports."""

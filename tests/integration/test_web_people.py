@@ -111,12 +111,15 @@ async def test_what_cannot_be_used_is_refused(pool: asyncpg.Pool) -> None:
         ({"webhook_url": "ftp://x", "webhook_secret": "s"}, "webhook"),
         ({"webhook_url": "https://[", "webhook_secret": "s"}, "webhook"),
         ({"webhook_url": "https://x"}, "secret"),
+        ({"email": "a\0@b"}, "e-mail"),
         ({"site": ""}, "site"),
+        ({"site": "north\0"}, "site"),
     ]
 
     for fields, words in refused:
         with pytest.raises(PersonRefused, match=words):
             await people.add(pool, NewPerson(**{**usable, **fields}), PASSWORD)
+    assert await people.authenticate(pool, "nora\0", PASSWORD) is None
     for password in ("x" * 11, "x" * 257):
         with pytest.raises(PersonRefused, match="12 to 256"):
             await people.add(pool, NewPerson(**usable), password)

@@ -21,7 +21,7 @@ from streams.topics import partition_of
 KNOWN = profiles_of({})
 """What is known of every pump: without a profile each would have an alert that asks for it."""
 REFUSED_CHECKSUM = "bad\0"
-"""PostgreSQL stores no NUL in text; a report that carries one is valid all the same."""
+"""PostgreSQL stores no NUL in text; the edges refuse it, and who writes to the topic directly may not."""
 
 
 @dataclass

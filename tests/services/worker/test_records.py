@@ -328,6 +328,30 @@ async def test_a_report_that_postgresql_refuses_is_isolated() -> None:
     assert bench.store.offsets[0] == 1
 
 
+async def test_a_refused_report_that_leaves_quarantine_takes_no_other_with_it() -> None:
+    """It stays where it was kept; the reports that explain its time take effect, and so do those after them."""
+    bench = Bench()
+    worker = await bench.start()
+    ahead = [
+        Received(
+            report=replace(
+                received(seq, at=at, program_checksum=REFUSED_CHECKSUM if seq == 0 else "ok").report,
+                event_time=at + timedelta(hours=3),
+            ),
+            received_at=at,
+        )
+        for seq, at in enumerate(NOON + timedelta(minutes=15 * number) for number in range(6))
+    ]
+
+    for offset, one in enumerate(ahead):
+        await worker.handle(record(offset, one))
+
+    assert bench.letters.letters == []
+    assert [one.received.report.seq for one in bench.store.quarantine] == [0, 1, 2, 3]
+    assert {4, 5} <= {seq for _, _, seq in bench.store.readings}
+    assert bench.store.offsets[0] == 6
+
+
 async def test_a_report_that_no_rule_can_judge_is_isolated() -> None:
     """A mistake in a rule must not stop the partition: the report is kept, and its pump goes on without it."""
 
