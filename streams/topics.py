@@ -32,7 +32,7 @@ BACKLOG: Final = Topic("pump.backlog.v1", timedelta(days=7))
 REPORTS: Final = Topic("pump.reports.v1", timedelta(days=7))
 """The Kafka-in edge: one report as JSON per record, key ``pump_id``."""
 DEAD_LETTERS: Final = Topic("pump.dead-letters.v1", timedelta(days=90), 6)
-"""Original bytes of what could not be used, origin and reason in headers."""
+"""Original bytes (at most `MAX_RECORD_BYTES` of them) of what could not be used, origin and reason in headers."""
 ALERTS: Final = Topic("pump.alerts.v1", timedelta(days=90), 6)
 """Alert events as CloudEvents in binary mode, key ``pump_id``."""
 

@@ -79,9 +79,13 @@ async def main(settings: Settings) -> None:
         publisher = KafkaPublisher(settings.kafka, settings.ingest_produce_seconds, metrics)
         await patiently(publisher.__aenter__, _STARTING, START_SECONDS)
         stack.push_async_exit(publisher)
+        letters = KafkaPublisher(settings.kafka, settings.ingest_produce_seconds, metrics, shown=False)
+        await patiently(letters.__aenter__, _STARTING, START_SECONDS)
+        stack.push_async_exit(letters)
         batcher = Batcher(publisher, settings, metrics)
         stack.push_async_callback(batcher.close, STOP_SECONDS)
-        await _serve(settings, metrics, pool, known, tokens, publisher, batcher, listener)
+        kafka_edge = KafkaEdge(settings, batcher, letters, PostgresLimits(pool), known, metrics, now)
+        await _serve(settings, metrics, pool, known, tokens, publisher, batcher, kafka_edge, listener)
 
 
 async def _serve(
@@ -92,10 +96,10 @@ async def _serve(
     tokens: Tokens,
     publisher: KafkaPublisher,
     batcher: Batcher,
+    kafka_edge: KafkaEdge,
     listener: socket.socket,
 ) -> None:
     edge = ReportsEdge(known, batcher, _allowance(settings), _limits(settings), metrics, now)
-    kafka_edge = KafkaEdge(settings, batcher, publisher, PostgresLimits(pool), known, metrics, now)
     feeder = Feeder(settings, publisher, pool, metrics)
 
     async def ready() -> str | None:

@@ -287,7 +287,9 @@ def _alert_message() -> dict[str, Any]:
 
 def _letter_message() -> dict[str, Any]:
     names = ("origin_topic", "origin_partition", "origin_offset", "reason", "error", "schema_version", "app_version")
-    headers = {name: {"type": "string"} for name in (*names, "recorded_at", "origin_index", "origin_timestamp", "edge")}
+    cut = ("full_value_bytes", "full_value_sha256", "full_key_bytes", "full_key_sha256")
+    others = ("recorded_at", "origin_index", "origin_timestamp", "edge", *cut)
+    headers = {name: {"type": "string"} for name in (*names, *others)}
     return {
         "title": "Dead letter",
         "contentType": "application/octet-stream",

@@ -7,6 +7,7 @@ are acknowledged before the offset moves: a crash repeats, and loses nothing.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -29,6 +30,7 @@ from streams import topics
 from streams.dead_letters import DeadLetterLimit, PostgresLimits
 from streams.domain.telemetry import Received, Rejected
 from streams.operations import NO_DATABASE, version
+from streams.topics import MAX_RECORD_BYTES
 
 GROUP: Final = "pumpwatch-ingest"
 SCHEMA_VERSION: Final = "1"
@@ -41,6 +43,7 @@ FAILING_SECONDS: Final = 60.0
 """Sessions that fail for so long one after the other need an operator: it may be a record that cannot be read."""
 STEADY_SECONDS: Final = 10.0
 """A session that reads for so long works again; a record that cannot be read ends each within a fetch or two."""
+KEPT_KEY_BYTES: Final = 1024
 TROUBLE: Final = (KafkaError, OSError, TimeoutError, NotAcknowledged)
 
 
@@ -67,8 +70,18 @@ def judge_record(key: bytes | None, value: bytes | None, now: datetime, known: K
     return Received(report=report, received_at=now, clinic=known.in_clinic(report.gateway_id))
 
 
-def letter_headers(unusable: Unusable, now: datetime) -> list[tuple[str, bytes]]:
-    """Where a dead letter came from and why it is one; no text of the record itself."""
+def kept(data: bytes, most: int, name: str) -> tuple[bytes, dict[str, str]]:
+    """As much of a key or value as a dead letter can hold, and headers that say what was cut off, if anything.
+
+    Kafka takes larger ones from others than from us where they come compressed.
+    """
+    if len(data) <= most:
+        return data, {}
+    return data[:most], {f"full_{name}_bytes": str(len(data)), f"full_{name}_sha256": hashlib.sha256(data).hexdigest()}
+
+
+def letter_headers(unusable: Unusable, now: datetime, cut: Mapping[str, str]) -> list[tuple[str, bytes]]:
+    """Where a dead letter came from and why it is one, and what was ``cut``; no text of the record itself."""
     record = unusable.record
     fields = {
         "origin_topic": record.topic,
@@ -81,6 +94,7 @@ def letter_headers(unusable: Unusable, now: datetime) -> list[tuple[str, bytes]]
         "schema_version": SCHEMA_VERSION,
         "app_version": version(),
         "recorded_at": now.isoformat(),
+        **cut,
     }
     return [(name, text.encode()) for name, text in fields.items()]
 
@@ -247,10 +261,11 @@ class KafkaEdge:
 
     async def _put_aside(self, unusable: Unusable, now: datetime) -> None:
         record = unusable.record
-        headers = letter_headers(unusable, now)
         # A record with neither key nor value cannot be sent; the reason says that there was no value.
-        value = b"" if record.value is None else record.value
-        await self._publisher.publish(self._dead_letters, value, key=record.key, headers=headers)
+        value, cut = kept(b"" if record.value is None else record.value, MAX_RECORD_BYTES, "value")
+        key, key_cut = (None, {}) if record.key is None else kept(record.key, KEPT_KEY_BYTES, "key")
+        headers = letter_headers(unusable, now, {**cut, **key_cut})
+        await self._publisher.publish(self._dead_letters, value, key=key, headers=headers)
         self._metrics.dead_letters.labels(unusable.reason).inc()
         self._metrics.rejected.labels(Transport.KAFKA, unusable.reason).inc()
 

@@ -1,4 +1,8 @@
-"""The one producer of this process: idempotent, acknowledged by all in-sync replicas, made anew after a failure."""
+"""A producer: idempotent, acknowledged by all in-sync replicas, made anew after a failure.
+
+One takes every report of the process; dead letters have another, so that a topic that takes none of them holds up no
+report.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from typing import Any, Final, Protocol, Self
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 
 from services.ingest.metrics import Failure, Metrics
 from streams.topics import MAX_RECORD_BYTES
@@ -73,6 +77,7 @@ class KafkaPublisher:
         wait_seconds: How long a record may wait for its acknowledgement.
         metrics: Where it counts.
         make: Makes a producer; for tests.
+        shown: Whether the process' metrics show it as the one that reports depend on.
     """
 
     def __init__(
@@ -81,7 +86,10 @@ class KafkaPublisher:
         wait_seconds: float,
         metrics: Metrics,
         make: Callable[..., AIOKafkaProducer] = AIOKafkaProducer,
+        *,
+        shown: bool = True,
     ) -> None:
+        self._shown = shown
         self._bootstrap, self._wait_seconds, self._metrics, self._make = bootstrap, wait_seconds, metrics, make
         self._producer: AIOKafkaProducer | None = None
         self._renewing: asyncio.Task[None] | None = None
@@ -130,7 +138,7 @@ class KafkaPublisher:
         try:
             async with asyncio.timeout(self._wait_seconds):
                 # aiokafka cancels a record's future with its waiter; the shield keeps the sender's own bookkeeping.
-                delivery = await producer.send(topic, value, key=key, partition=partition, headers=headers)
+                delivery = await self._sent(producer, topic, value, key=key, partition=partition, headers=headers)
                 found = await asyncio.shield(delivery)
         except (KafkaError, TimeoutError) as error:
             self._metrics.failures.labels(Failure.PRODUCE).inc()
@@ -142,6 +150,15 @@ class KafkaPublisher:
             raise NotAcknowledged(topic, "producer closed") from error
         self._metrics.produce.observe(time.perf_counter() - began)
         return Position(found.partition, found.offset)
+
+    async def _sent(self, producer: AIOKafkaProducer, topic: str, value: bytes, **how: Any) -> asyncio.Future[Any]:
+        """Hand a record over; one that is too large gets no number, so the producer is as good as before."""
+        try:
+            delivery: asyncio.Future[Any] = await producer.send(topic, value, **how)
+        except MessageSizeTooLargeError as error:
+            self._metrics.failures.labels(Failure.PRODUCE).inc()
+            raise NotAcknowledged(topic, type(error).__name__) from error
+        return delivery
 
     def _replace(self, broken: AIOKafkaProducer) -> None:
         """Give up a producer, once; what others wait for in it fails by their own timeouts at the latest."""
@@ -199,7 +216,8 @@ class KafkaPublisher:
 
     def _set_reachable(self, reachable: bool) -> None:
         self.reachable = reachable
-        self._metrics.kafka_reachable.set(reachable)
+        if self._shown:
+            self._metrics.kafka_reachable.set(reachable)
 
 
 async def _close(producer: Any) -> None:

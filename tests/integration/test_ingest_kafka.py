@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from streams import topics
 from tests.integration.ingest_ground import Ground, encoded, fresh, now, standing
@@ -70,6 +72,30 @@ async def test_compressed_records_are_read_whatever_the_codec(stack: Stack) -> N
         pumps = await _pumps(ground, len(codecs))
 
     assert pumps == codecs
+
+
+async def test_a_record_larger_than_a_dead_letter_can_be_is_cut_and_says_so(stack: Stack) -> None:
+    """Compressed it fits the topic. What follows it goes on, and no producer is given up for it."""
+    value, key = b" " * (12 * 1024 * 1024), b"k" * 5_000
+    async with standing(stack) as ground:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=stack.kafka, acks="all", compression_type="gzip", max_request_size=16 * 1024 * 1024
+        )
+        async with producer:
+            await producer.send_and_wait(ground.topic(topics.REPORTS), value, key=key, partition=3)
+        async with ground.producer() as small:
+            await small.send_and_wait(ground.topic(topics.REPORTS), encoded(fresh("next")), key=b"next", partition=3)
+        [letter] = await _all(ground, topics.DEAD_LETTERS, 1)
+        pumps = await _pumps(ground, 1)
+        replaced = await ground.metric("pumpwatch_producers_replaced_total")
+
+    headers = {name: text.decode() for name, text in letter.headers}
+    assert (pumps, replaced) == (["next"], 0)
+    assert value.startswith(letter.value)
+    assert len(letter.value) == topics.MAX_RECORD_BYTES
+    assert (headers["reason"], headers["full_value_bytes"]) == ("too_large", str(len(value)))
+    assert headers["full_value_sha256"] == hashlib.sha256(value).hexdigest()
+    assert headers["full_key_bytes"] == str(len(key))
 
 
 async def test_a_restart_loses_no_report(stack: Stack) -> None:

@@ -7,11 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaConnectionError
+from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 
 from services.ingest.metrics import Metrics
 from services.ingest.publisher import KafkaPublisher, NotAcknowledged, Position
 from tests.stack import eventually
+
+TOO_LARGE = b"as if it were larger than a request may be"
 
 
 class Producer:
@@ -38,6 +40,8 @@ class Producer:
         """Hand over a record."""
         if self.failing:
             raise KafkaConnectionError
+        if value == TOO_LARGE:
+            raise MessageSizeTooLargeError
         delivery: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         if not self.silent:
             delivery.set_result(SimpleNamespace(partition=4, offset=7))
@@ -81,6 +85,18 @@ async def test_a_producer_that_fails_a_record_is_replaced_once(made: list[Produc
     assert all(isinstance(result, NotAcknowledged) for result in results)
     assert (len(made), made[0].stopped) == (2, True)
     assert metrics.registry.get_sample_value("pumpwatch_producers_replaced_total") == 1
+
+
+async def test_a_record_that_is_too_large_costs_no_producer(made: list[Producer]) -> None:
+    """It was never numbered: what others wait for goes on."""
+    async with KafkaPublisher("kafka:1", 30, Metrics(), Producer) as publisher:
+        with pytest.raises(NotAcknowledged, match="MessageSizeTooLarge"):
+            await publisher.publish("t", TOO_LARGE)
+
+        assert publisher.reachable
+        assert await publisher.publish("t", b"v") == Position(4, 7)
+
+    assert len(made) == 1
 
 
 async def test_between_producers_nothing_is_acknowledged(made: list[Producer]) -> None:
