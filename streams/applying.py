@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 import asyncpg
+import structlog
 
 from streams.dead_letters import DeadLetter, DeadLetterLimit, DeadLetterReason, DeadLetters, Limits
 from streams.deciding import (
@@ -305,6 +306,8 @@ class Applier:
         if asked:
             known.update(await self._store.fingerprints(asked))
         decide_conflicts(decided, known, self._rules.book, now, self._settings.partitions)
+        for poison in decided.untold:
+            structlog.get_logger().error("conflict of a pump not told", error=type(poison.error).__name__)
 
     async def find_outages(self, decided: Decided) -> None:
         """Say of the silences that end why: most end one by one, those of a site's outage together (SYS-01)."""
@@ -388,6 +391,7 @@ class Applier:
         self._kept.pop(partition.number, None)
 
     def _count(self, decided: Decided) -> None:
+        self._metrics.untold.inc(len(decided.untold))
         reports = self._metrics.reports
         counts = {
             Disposition.APPLIED.value: len(decided.readings) - decided.late,

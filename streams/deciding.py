@@ -45,6 +45,8 @@ class Decided:
     after: list[StoredWorld] = field(default_factory=list)
     """The changed pumps as they are once the changes are committed; in the order of ``changes``."""
     poisoned: list[Poison] = field(default_factory=list)
+    untold: list[Poison] = field(default_factory=list)
+    """Conflicts of which the pump's alerts do not know, since it cannot be judged."""
     held: dict[Identity, bytes] = field(default_factory=dict)
     """Fingerprints of quarantined reports whose identities were used again."""
     unchanged: dict[str, StoredWorld] = field(default_factory=dict)
@@ -145,6 +147,8 @@ def decide_conflicts(
 ) -> None:
     """Set aside the repeats that say something else than what was applied, and let their pumps' alerts know.
 
+    Where a pump cannot be judged, the repeat is set aside all the same, and is found in ``untold``.
+
     Args:
         decided: Of the same batch, all of its pumps decided.
         known: What is stored or was applied under the repeats' identities.
@@ -158,7 +162,11 @@ def decide_conflicts(
         pump_id = one.received.report.pump_id
         place = next((index for index, change in enumerate(decided.changes) if change.pump_id == pump_id), None)
         stored = decided.unchanged[pump_id] if place is None else decided.after[place]
-        outcome = note_conflict(stored.world, one.received, stored.profiles, rules, now)
+        try:
+            outcome = note_conflict(stored.world, one.received, stored.profiles, rules, now)
+        except Exception as error:  # noqa: BLE001 - one pump that cannot be judged must not stop the others
+            decided.untold.append(Poison(one.received, error))
+            continue
         if place is None:
             number, caused_at = partition_of(pump_id, partitions), one.received.received_at
             decided.changes.append(_change(stored, outcome.world, outcome.events, caused_at, number))

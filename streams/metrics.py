@@ -92,6 +92,11 @@ class Metrics:
         self.alert_events = Counter(
             "pumpwatch_alert_events_total", "Alert events decided and stored.", ["kind", "priority"], registry=registry
         )
+        self.untold = Counter(
+            "pumpwatch_conflicts_untold_total",
+            "Conflicting reports set aside without an alert, because their pump could not be judged.",
+            registry=registry,
+        )
         self.event_age = Distribution(
             "pumpwatch_event_age_seconds", "From the pump's own time of a report to its commit.", AGE_BUCKETS
         )

@@ -373,6 +373,29 @@ async def test_a_report_that_no_rule_can_judge_is_isolated() -> None:
     assert bench.store.offsets[0] == 1
 
 
+async def test_a_conflict_of_a_pump_that_cannot_be_judged_is_set_aside_all_the_same() -> None:
+    """A mistake in a rule must not end the process, and each next one, at the same record."""
+    judged = 0
+
+    def broken(view: View, rule: Rule) -> Finding:
+        nonlocal judged
+        judged += 1
+        if judged > 1:
+            raise ZeroDivisionError
+        return NOT_EVALUABLE
+
+    rule = next(iter(RULEBOOK.event_rules))
+    bench = Bench(rules=RuleBook((replace(rule, condition=broken, reads=("*",)),)))
+    worker = await bench.start()
+
+    await worker.handle(record(0, received(0)))
+    await worker.handle(record(1, received(0, reservoir_estimated_ml=3.0)))
+
+    assert [one.reason for one in bench.store.quarantine] == ["conflict"]
+    assert bench.store.offsets[0] == 2
+    assert bench.count("pumpwatch_conflicts_untold_total") == 1
+
+
 async def test_the_offset_waits_for_the_dead_letter() -> None:
     """While the dead letter is not safe, the record is not done."""
     bench = Bench()
