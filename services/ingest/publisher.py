@@ -47,6 +47,17 @@ class Position:
 Headers = Sequence[tuple[str, bytes]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """What was to be published."""
+
+    topic: str
+    value: bytes
+    partition: int | None
+    key: bytes | None
+    headers: Headers
+
+
 class Publisher(Protocol):
     """Puts records on Kafka. When `publish` returns, the record survives the death of any one process."""
 
@@ -72,6 +83,10 @@ class KafkaPublisher:
     An idempotent producer never gives up a record by itself, because a record left out would break its numbering. So
     a record that waits for too long is given up together with the whole producer, and a new one takes over.
 
+    A broker may answer and take no record all the same, when too few replicas are in sync. So after a record that was
+    not acknowledged Kafka counts as out of reach until one is: that record is sent again, which does no harm, now and
+    then.
+
     Args:
         bootstrap: Kafka's addresses.
         wait_seconds: How long a record may wait for its acknowledgement.
@@ -96,8 +111,10 @@ class KafkaPublisher:
         self._closing: set[asyncio.Task[None]] = set()
         self._probing: asyncio.Task[None] | None = None
         self._stopped = False
+        self._owed: _Record | None = None
+        """The record that was not acknowledged last, while none was since."""
         self.reachable = False
-        """Whether Kafka answered when last asked."""
+        """Whether Kafka answered when last asked, and acknowledged the last record."""
 
     async def __aenter__(self) -> Self:
         """Connect.
@@ -142,6 +159,8 @@ class KafkaPublisher:
                 found = await asyncio.shield(delivery)
         except (KafkaError, TimeoutError) as error:
             self._metrics.failures.labels(Failure.PRODUCE).inc()
+            self._owed = _Record(topic, value, partition, key, headers)
+            self._set_reachable(False)
             self._replace(producer)
             raise NotAcknowledged(topic, type(error).__name__) from error
         except asyncio.CancelledError as error:
@@ -149,6 +168,9 @@ class KafkaPublisher:
                 raise
             raise NotAcknowledged(topic, "producer closed") from error
         self._metrics.produce.observe(time.perf_counter() - began)
+        if self._owed is not None:
+            self._owed = None
+            self._set_reachable(True)
         return Position(found.partition, found.offset)
 
     async def _sent(self, producer: AIOKafkaProducer, topic: str, value: bytes, **how: Any) -> asyncio.Future[Any]:
@@ -178,7 +200,7 @@ class KafkaPublisher:
         while self._producer is None:
             try:
                 self._producer = await self._connected()
-                self._set_reachable(True)
+                self._set_reachable(self._owed is None)
             except (KafkaError, TimeoutError, OSError) as error:
                 structlog.get_logger().warning("kafka not reached", error=type(error).__name__)
                 await asyncio.sleep(pause)
@@ -208,11 +230,17 @@ class KafkaPublisher:
             await asyncio.sleep(PROBE_SECONDS)
             if (producer := self._producer) is None:
                 continue
+            if (owed := self._owed) is not None:
+                with contextlib.suppress(NotAcknowledged):
+                    await self.publish(
+                        owed.topic, owed.value, partition=owed.partition, key=owed.key, headers=owed.headers
+                    )
+                continue
             answered = False
             with contextlib.suppress(KafkaError, TimeoutError, OSError):
                 async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
                     answered = bool(await producer.client.force_metadata_update())
-            self._set_reachable(answered and self._producer is producer)
+            self._set_reachable(answered and self._producer is producer and self._owed is None)
 
     def _set_reachable(self, reachable: bool) -> None:
         self.reachable = reachable

@@ -21,8 +21,10 @@ class Producer:
 
     made: list[Producer]
 
+    all_silent = False
+
     def __init__(self, **settings: Any) -> None:
-        self.settings, self.stopped, self.silent, self.failing = settings, False, False, False
+        self.settings, self.stopped, self.silent, self.failing = settings, False, self.all_silent, False
         self.client = SimpleNamespace(force_metadata_update=self._metadata, close=self._metadata)
         Producer.made.append(self)
 
@@ -85,6 +87,34 @@ async def test_a_producer_that_fails_a_record_is_replaced_once(made: list[Produc
     assert all(isinstance(result, NotAcknowledged) for result in results)
     assert (len(made), made[0].stopped) == (2, True)
     assert metrics.registry.get_sample_value("pumpwatch_producers_replaced_total") == 1
+
+
+async def test_a_broker_that_answers_and_takes_no_record_is_out_of_reach(
+    made: list[Producer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With too few replicas in sync nothing can be accepted: silence of pumps must not be judged meanwhile."""
+    metrics = Metrics()
+    async with KafkaPublisher("kafka:1", 0.05, metrics, Producer) as publisher:
+        monkeypatch.setattr(Producer, "all_silent", True)
+        made[0].silent = True
+        with pytest.raises(NotAcknowledged):
+            await publisher.publish("t", b"v")
+
+        async def tried_again() -> bool:
+            return len(made) > 2 and not made[-1].stopped
+
+        await eventually(tried_again, what="the record sent again to a new producer")
+        meanwhile = publisher.reachable
+        monkeypatch.setattr(Producer, "all_silent", False)
+        made[-1].silent = False
+
+        async def reached() -> bool:
+            return publisher.reachable
+
+        await eventually(reached, what="the record acknowledged, without another one to publish")
+
+    assert not meanwhile
+    assert metrics.registry.get_sample_value("pumpwatch_kafka_reachable") == 1
 
 
 async def test_a_record_that_is_too_large_costs_no_producer(made: list[Producer]) -> None:
