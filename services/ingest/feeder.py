@@ -8,6 +8,7 @@ more than a fraction of a second of old reports before it.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -65,11 +66,17 @@ class UnderWay:
         self._moved.setdefault(partition, deque()).append((offset, reports))
         self.reports += reports
 
-    def applied(self, offsets: Mapping[int, int]) -> None:
-        """Forget what lies below each partition's next offset to apply."""
+    def applied(self, offsets: Mapping[int, int], ends: Mapping[int, int]) -> None:
+        """Forget what lies below each partition's next offset to apply, and what is no longer in its log.
+
+        Args:
+            offsets: Each partition's next offset to apply.
+            ends: Each partition's end offset, asked for later. Below what was moved: the topic was made anew.
+        """
         for partition, moved in self._moved.items():
             following = offsets.get(partition, 0)
-            while moved and moved[0][0] < following:
+            gone = bool(moved) and ends.get(partition, math.inf) <= moved[-1][0]
+            while moved and (gone or moved[0][0] < following):
                 self.reports -= moved.popleft()[1]
 
 
@@ -186,8 +193,9 @@ class Feeder:
         async with asyncio.timeout(CALL_SECONDS):
             # Offsets first: a record that arrives between the two questions then counts as not applied yet.
             applied = await applied_offsets(self._pool, self._telemetry)
-            ends = await observer.end_offsets(self._partitions)
-        self._under_way.applied(applied)
-        lag = self._pace.observe(time.monotonic(), {tp.partition: end for tp, end in ends.items()}, applied)
+            found = await observer.end_offsets(self._partitions)
+        ends = {tp.partition: end for tp, end in found.items()}
+        self._under_way.applied(applied, ends)
+        lag = self._pace.observe(time.monotonic(), ends, applied)
         self._metrics.worker_lag.set(lag)
         return lag

@@ -35,6 +35,9 @@ class Pace:
         if applied is None:
             return math.inf if end else 0.0
         seen = self._ends.setdefault(number, deque())
+        if seen and end < seen[-1][1]:
+            # The topic was made anew, or its log lost records: what was seen is not to be applied any more.
+            seen.clear()
         if not seen or end > seen[-1][1]:
             # Full: the newest entry stands for all that came after it, so that the oldest keeps its age.
             if len(seen) >= MOST_SAMPLES:

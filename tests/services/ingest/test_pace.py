@@ -84,9 +84,22 @@ def test_what_is_applied_is_no_longer_under_way() -> None:
     under_way.add(0, 11, 50)
     under_way.add(3, 4, 7)
 
-    under_way.applied({0: 11, 3: 4})
+    under_way.applied({0: 11, 3: 4}, {0: 12, 3: 5})
 
     assert under_way.reports == 57
+
+
+def test_what_was_moved_to_a_topic_that_is_gone_is_not_under_way() -> None:
+    """A new topic's offsets begin again: the worker would never seem to get there, and nothing would move any more."""
+    under_way, pace = UnderWay(), Pace()
+    under_way.add(0, 10, 200)
+    under_way.add(3, 4, 7)
+    pace.observe(0.0, {0: 11, 3: 5}, {0: 10, 3: 4})
+
+    under_way.applied({0: 2, 3: 4}, {0: 2, 3: 5})
+
+    assert under_way.reports == 7
+    assert pace.observe(9.0, {0: 2, 3: 5}, {0: 2, 3: 5}) == 0.0
 
 
 def test_a_record_that_does_not_say_its_reports_counts_as_full() -> None:
