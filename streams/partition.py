@@ -198,8 +198,8 @@ class Partition:
         """Records up to this offset were tried, and whether they were committed is not known; 0: nothing is unknown."""
         self.unsure = True
         """The stored offset or a pump's row may differ from what is known here: read before the next write."""
-        self.backlogged = False
-        """Whether reports of its pumps wait in the backlog: they are accepted, and cannot be applied yet."""
+        self.backlogged = True
+        """Whether reports of its pumps may wait in the backlog: they are accepted, and cannot be applied yet."""
         self.heard_until: datetime | None = None
         """Service time up to which everything accepted has been applied; None: not known yet."""
         self.sweep = Sweep()
@@ -223,6 +223,8 @@ class Partition:
     def take_over(self, next_offset: int, stopped: Stop | None, at: float, topic_id: str | None = None) -> None:
         """The broker gave it to us, and PostgreSQL says what comes next; ``at`` is monotonic seconds."""
         self.topic_id = topic_id
+        # Whatever waited when it was ours before: nobody said since.
+        self.backlogged = True
         self.cache.clear()
         self.inbox.clear()
         self.assigned, self.stopped = True, stopped

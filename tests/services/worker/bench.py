@@ -63,11 +63,14 @@ class Bench:
     clock: Clock = field(default_factory=Clock)
     sought: list[tuple[int, int]] = field(default_factory=list)
 
-    async def start(self, end: int = 1_000, start: int = 0, topic_id: str | None = "one") -> Worker:
-        """A new process that is given partition 0."""
+    async def start(
+        self, end: int = 1_000, start: int = 0, topic_id: str | None = "one", *, backlog_known: bool = True
+    ) -> Worker:
+        """A new process that is given partition 0, with no old reports in the backlog, as is known or not."""
         worker = self.make()
         worker.seek_back = self._seek_back
         await worker.assigned({0: LogRange(start, end, topic_id)})
+        self.partition.backlogged = not backlog_known
         return worker
 
     def make(self, topic: str = TOPIC) -> Worker:

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from streams import progress as module
-from streams.partition import Record, Stop
+from streams.partition import LogRange, Record, Stop
 from streams.progress import Log, Progress
 from tests.services.worker.bench import NOON, Bench, Ended, fatal, quick_settings, received, record
 
@@ -175,6 +175,25 @@ async def test_how_far_was_heard_follows_the_log() -> None:
 
     assert behind == received(3).received_at
     assert bench.partition.heard_until == NOON - timedelta(seconds=2)
+
+
+async def test_nobody_is_heard_before_it_is_known_whether_old_reports_wait() -> None:
+    """After each assignment: until the backlog was asked, what it holds may be what a silent pump said."""
+    bench = Bench()
+    worker = await bench.start(backlog_known=False)
+    watched = watching(bench, Broker(1))
+
+    await worker.handle(record(0, received(3)))
+    at_first = bench.partition.heard_until
+    await watched.once()
+    known = bench.partition.heard_until
+    worker.revoked([0])
+    await worker.assigned({0: LogRange(0, 1, "one")})
+    await worker.handle(record(1, received(4)))
+
+    assert at_first is None
+    assert known == NOON - timedelta(seconds=2)
+    assert bench.partition.heard_until is None
 
 
 async def test_nobody_is_heard_while_old_reports_wait_in_the_backlog() -> None:
