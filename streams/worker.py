@@ -235,7 +235,7 @@ class Worker:
             finally:
                 self._turns.done(load)
             for partition, _ in load:
-                if partition.inbox.low:
+                if partition.open and partition.inbox.low:
                     self.go_on(partition.number)
 
     async def close(self) -> None:

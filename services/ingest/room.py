@@ -10,7 +10,9 @@ class Room:
         self._capacity, self._reserve, self.used = capacity, reserve, 0
 
     def fits(self, size: int, *, reserve: bool = False) -> bool:
-        """Whether so many bytes are free."""
+        """Whether so many bytes are free; none always are, also while the reserve is in use."""
+        if not size:
+            return True
         return self.used + size <= self._capacity + (self._reserve if reserve else 0)
 
     def take(self, size: int) -> bool:

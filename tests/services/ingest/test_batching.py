@@ -123,6 +123,19 @@ async def test_a_full_buffer_takes_alarms_and_nothing_else() -> None:
     await batches.close(0)
 
 
+async def test_old_reports_beside_an_alarm_leave_room_for_fresh_ones() -> None:
+    """They may fill the reserve of their own room, which is nothing to a request without old reports."""
+    publisher = MemoryPublisher(gate=asyncio.Event())
+    batches = batcher(publisher, ingest_fresh_bytes=MIB, ingest_alarm_bytes=MIB, ingest_backlog_bytes=MIB)
+    assert batches.offer([taken("pump-1", Lane.BACKLOG, size=MIB + 1)], alarm=True) is not None
+
+    fresh, old = batches.offer([taken("pump-2", size=1)]), batches.offer([taken("pump-3", Lane.BACKLOG, size=1)])
+
+    assert fresh is not None
+    assert old is None
+    await batches.close(0)
+
+
 async def test_room_is_given_back_when_kafka_refuses() -> None:
     """A failed record is no longer held: the next request finds room, and nothing was claimed for the failed one."""
     publisher = MemoryPublisher(broken=True)

@@ -151,6 +151,24 @@ async def test_offered_records_are_settled_in_order_and_a_flood_pauses_fetching(
     assert len(bench.store.readings) == INBOX_RECORDS + 10
 
 
+async def test_a_partition_that_was_stopped_is_not_fetched_again() -> None:
+    """Its inbox is empty, which is no reason to fetch what nobody works on."""
+    bench = Bench(settings=quick_settings(worker_dead_letters_in_a_row=0))
+    worker = await bench.start()
+    told: list[str] = []
+    worker.pause = lambda _: told.append("pause")
+    worker.go_on = lambda _: told.append("go on")
+
+    worker.offer(Record(0, 0, b"junk"))
+    async with asyncio.timeout(20):
+        while bench.partition.open:
+            await asyncio.sleep(0.001)
+    await asyncio.sleep(0.01)
+    await worker.close()
+
+    assert told == ["pause"]
+
+
 async def test_a_flooded_partition_that_is_assigned_again_is_fetched_again() -> None:
     """Its inbox was emptied, so that nothing settled would let fetching go on."""
     bench = Bench()
