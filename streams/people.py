@@ -188,15 +188,15 @@ async def set_password(connection: Connection, person_id: str, password: str, no
 async def roster(connection: Connection, site: str | None) -> list[Contact]:
     """Who may be told about alerts of a site, by sign-in name.
 
-    A pump without a known site concerns everybody: better one too many than nobody. Of the synthetic pump's alarms
-    only the watchdog itself is told.
+    A pump without a known site concerns everybody: better one too many than nobody. The watchdog is told of the
+    synthetic pump's alarms, nobody else is, and of no other: it is a machine that would take them for its own.
     """
     rows = await connection.fetch(
         """
         SELECT person_id, ladder_role, email IS NOT NULL AS email, webhook_url IS NOT NULL AS webhook
         FROM person
         WHERE ladder_role IS NOT NULL AND disabled_at IS NULL
-              AND ($1::text IS NULL OR site = $1 OR (site IS NULL AND $1 <> $2))
+              AND (site IS NOT DISTINCT FROM $2) = ($1::text IS NOT DISTINCT FROM $2) AND coalesce(site = $1, true)
         ORDER BY person_id
         """,
         site,

@@ -19,6 +19,7 @@ from streams import system_alerts
 from streams.domain.alert import Priority
 from streams.domain.rule import RuleBook
 from streams.domain.system import Observation, PumpSeen, SiteSeen
+from streams.people import WATCHDOG_SITE
 from streams.rulebook import system_book
 
 EVERY_SECONDS: Final = 5.0
@@ -77,12 +78,14 @@ _UNREACHED: Final = """
     GROUP BY a.site
 """
 
-# `false` for a site of whose people nobody has both a place on the ladder and an address.
+# `false` for a site of whose people nobody has both a place on the ladder and an address. The watchdog is on call for
+# its own site only.
 _ON_CALL: Final = """
     SELECT pump.site, EXISTS (
         SELECT FROM person
         WHERE ladder_role IS NOT NULL AND disabled_at IS NULL AND (email IS NOT NULL OR webhook_url IS NOT NULL)
-              AND (person.site IS NULL OR pump.site IS NULL OR person.site = pump.site)) AS on_call
+              AND (person.site IS NOT DISTINCT FROM $1) = (pump.site IS NOT DISTINCT FROM $1)
+              AND coalesce(person.site = pump.site, true)) AS on_call
     FROM (SELECT DISTINCT site FROM pump_state) pump
 """
 
@@ -137,7 +140,8 @@ class SystemWatch:
         receipts = float(silent["receipt_seconds_high"]), float(silent["receipt_seconds_other"])
         lost = await connection.fetch(_UNREACHED, now, *receipts, timeout=STATEMENT_SECONDS)
         unreached = {row["site"]: Priority(row["priority"]) for row in lost}
-        covered = {row["site"]: row["on_call"] for row in await connection.fetch(_ON_CALL, timeout=STATEMENT_SECONDS)}
+        on_call = await connection.fetch(_ON_CALL, WATCHDOG_SITE, timeout=STATEMENT_SECONDS)
+        covered = {row["site"]: row["on_call"] for row in on_call}
         seen = [_site(row, unreached, covered) for row in sites]
         named = {site.site for site in seen}
         seen.extend(

@@ -1,4 +1,7 @@
-"""Takes the pages of the synthetic alarm from notify's webhook; what is not signed by notify does not count."""
+"""Takes the pages of the synthetic alarm from notify's webhook; what is not signed by notify does not count.
+
+A page of another site is refused: nobody reads it here, so the ladder must go on to a person.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+
+from streams.people import WATCHDOG_SITE
 
 MAX_BYTES: Final = 64 * 1024
 
@@ -47,9 +52,11 @@ def create_app(pages: Pages, secret: str) -> Starlette:
         try:
             webhook.verify(body, dict(request.headers))
             page = json.loads(body)["data"]
-            alert_id = str(page["alert_id"])
+            alert_id, site = str(page["alert_id"]), page["site"]
         except (WebhookVerificationError, ValueError, LookupError, TypeError):
             return Response(status_code=401)
+        if site != WATCHDOG_SITE:
+            return Response(status_code=403)
         await pages.arrived({**page, "alert_id": alert_id})
         return Response(status_code=204)
 

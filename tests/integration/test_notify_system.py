@@ -12,6 +12,7 @@ import pytest
 from services.notify.system_watch import SystemWatch
 from streams import audit
 from streams.domain.alert import AlertEventKind, Priority
+from streams.people import WATCHDOG_SITE
 from streams.rulebook import load
 from streams.settings import RULES
 from tests.services.notify.care import Care, care_of
@@ -153,6 +154,21 @@ async def test_a_site_without_anybody_on_call_is_an_alert(care: Care) -> None:
 
     assert empty == [("high", "north")]
     assert await _open(care, "SYS-02") == []
+
+
+async def test_the_watchdog_is_on_call_for_nobody(care: Care) -> None:
+    """Neither for a site nor for pumps without a known one: it reads no pages of patients."""
+    await care.pool.execute("UPDATE person SET disabled_at = now()")
+    await care.person("robot", "primary", webhook="https://robot.example/pages")
+    await care.pool.execute("UPDATE person SET site = $1 WHERE person_id = 'robot'", WATCHDOG_SITE)
+    await care.pool.execute(
+        "INSERT INTO pump_state (pump_id, kafka_partition, revision, site) VALUES ('P-x', 0, 1, NULL), ('C', 0, 1, $1)",
+        WATCHDOG_SITE,
+    )
+
+    await _watch(Desk(care)).look()
+
+    assert sorted(await _open(care, "SYS-02"), key=str) == [("high", "north"), ("high", None)]
 
 
 async def test_many_alerts_of_one_pump_are_a_storm(care: Care) -> None:

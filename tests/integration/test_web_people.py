@@ -11,7 +11,7 @@ import pytest
 
 from streams import people
 from streams.domain.escalation import Channel, Contact, Role
-from streams.people import NewPerson, PersonRefused
+from streams.people import WATCHDOG_SITE, NewPerson, PersonRefused
 from tests.stack import Database
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
@@ -86,6 +86,19 @@ async def test_the_roster_of_a_site_has_its_own_people_and_those_of_every_site(p
     assert await people.roster(pool, "north") == [a, c]
     assert await people.roster(pool, "elsewhere") == [c]
     assert await people.roster(pool, None) == [a, b, c]
+
+
+async def test_the_watchdog_is_told_of_its_own_site_only(pool: asyncpg.Pool) -> None:
+    """It would close what it is paged for, so a pump without a known site is no matter of its."""
+    hook = {"webhook_url": "https://hooks.ward.test/x", "webhook_secret": "whsec_c2VjcmV0"}
+    nurse = NewPerson(person_id="nora", display_name="Nora", email="n@ward.test", ladder_role=Role.BACKUP)
+    robot = NewPerson(person_id="robot", display_name="R", ladder_role=Role.PRIMARY, site=WATCHDOG_SITE, **hook)
+    for person in (nurse, robot):
+        await people.add(pool, person, PASSWORD)
+
+    told = {site: [found.person for found in await people.roster(pool, site)] for site in (None, "a", WATCHDOG_SITE)}
+
+    assert told == {None: ["nora"], "a": ["nora"], WATCHDOG_SITE: ["robot"]}
 
 
 async def test_nobody_takes_anothers_name(pool: asyncpg.Pool) -> None:

@@ -16,6 +16,7 @@ from services.notify.webhook import sign
 from services.watchdog.receiver import Pages, create_app
 from streams.domain.alert import Priority
 from streams.domain.deadman import DeadMan, Limits, Turn, look, passed
+from streams.people import WATCHDOG_SITE
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
 LIMITS = Limits()
@@ -70,10 +71,14 @@ def _headers(body: bytes, secret: str = SECRET) -> dict[str, str]:
     }
 
 
+def _body(site: str | None) -> bytes:
+    return json.dumps({"data": {"alert_id": str(uuid4()), "site": site}}).encode()
+
+
 async def test_only_a_signed_page_counts(client: tuple[httpx.AsyncClient, Pages]) -> None:
     """Somebody else's request must not make a broken path look sound."""
     http, pages = client
-    body = json.dumps({"data": {"alert_id": str(uuid4())}}).encode()
+    body = _body(WATCHDOG_SITE)
     foreign = "whsec_" + "A" * 32
 
     unsigned = await http.post("/pages", content=body)
@@ -84,3 +89,14 @@ async def test_only_a_signed_page_counts(client: tuple[httpx.AsyncClient, Pages]
 
     assert [answer.status_code for answer in (unsigned, forged, empty, sound)] == [401, 401, 401, 204]
     assert (counted, pages.count) == (0, 1)
+
+
+@pytest.mark.parametrize("site", ["north", "", None])
+async def test_a_page_about_a_patient_is_refused(client: tuple[httpx.AsyncClient, Pages], site: str | None) -> None:
+    """The watchdog would close its alert; refused, it goes on to the next step and a person."""
+    http, pages = client
+    body = _body(site)
+
+    answer = await http.post("/pages", content=body, headers=_headers(body))
+
+    assert (answer.status_code, pages.count) == (403, 0)
