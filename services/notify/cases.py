@@ -33,7 +33,8 @@ from streams.domain.takeover import Page, Thread, go_on
 Connection: TypeAlias = "asyncpg.Connection[Any]"
 
 HIGH_TRIES: Final = 2
-"""Failed tries after which a high alert's page counts as failed for the ladder, while its retries go on (SYS-02)."""
+"""Failed tries after which a page of a high alert, or of a physician's deadline, counts as failed (SYS-02); its retries
+go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ _READ: Final = """
            a.resolved_at IS NULL AS open, a.retracted, a.confirmed_at, a.confirmed_by, a.physician_by, a.start_step,
            parent.priority::text AS parent_priority,
            l.ladder, l.started_at, l.next_step, l.next_step_at, l.ended_at, l.ended_reason, l.took_over_at,
-           step.last_at, step.failed, told.physician_at, p.profile, s.time_zone,
+           step.last_at, step.failed, told.physician_at, told.physician_lost, p.profile, s.time_zone,
            a.rule_id = 'COM-01' AND EXISTS (
                SELECT FROM alert storm
                WHERE storm.rule_id = 'SYS-01' AND storm.pump_id IS NULL AND storm.site IS NOT DISTINCT FROM a.site
@@ -102,14 +103,21 @@ _READ: Final = """
                -- A step that had nobody to page failed too, unless it is one that pages nobody.
                count(*) > 0 AND coalesce(
                    bool_and(state = 'failed' OR (a.priority = 'high' AND state = 'queued' AND attempts >= $2))
-                       FILTER (WHERE channel <> 'worklist' AND state <> 'superseded'), a.ladder <> 'L') AS failed
+                       FILTER (WHERE channel <> 'worklist' AND state <> 'superseded'),
+                   a.ladder <> 'L' OR l.next_step > 1) AS failed
         FROM notification
         WHERE alert_id IN (a.alert_id, l.thread_id) AND queued_at >= l.started_at AND step = l.next_step - 1
               AND reason NOT IN ('physician_by', 'correction')
     ) step ON true
     LEFT JOIN LATERAL (
-        SELECT max(queued_at) AS physician_at FROM notification
-        WHERE alert_id IN (a.alert_id, l.thread_id) AND reason = 'physician_by'
+        SELECT max(queued_at) AS physician_at,
+               CASE WHEN bool_and(lost) FILTER (WHERE newest) THEN count(DISTINCT queued_at) ELSE 0 END
+                   AS physician_lost
+        FROM (SELECT queued_at, queued_at = max(queued_at) OVER () AS newest,
+                     state = 'failed' OR (state = 'queued' AND attempts >= $2) AS lost
+              FROM notification
+              WHERE alert_id IN (a.alert_id, l.thread_id) AND reason = 'physician_by' AND queued_at >= a.physician_by
+        ) page
     ) told ON true
     LEFT JOIN LATERAL (
         SELECT profile FROM pump_profile WHERE pump_id = a.pump_id AND valid_from <= now()
@@ -218,4 +226,4 @@ def _climb(row: asyncpg.Record) -> Climb | None:
 
 def _sent(row: asyncpg.Record) -> Sent:
     last_at: datetime | None = row["last_at"]
-    return Sent(last_at, bool(row["failed"]), row["physician_at"])
+    return Sent(last_at, bool(row["failed"]), row["physician_at"], row["physician_lost"])

@@ -92,18 +92,20 @@ _SUPERSEDED: Final = """
     WHERE notification_id = $1 AND state = 'sending' AND attempts = $2
 """
 
-# A failure is recorded only under its own lease; the ladder looks again at once.
+# A failure is recorded only under its own lease; the ladder looks again at once, also one that had come to its end, or
+# any that rests while a physician's deadline is told of.
 _FAILED: Final = """
     WITH failed AS (
         UPDATE notification
         SET state = CASE WHEN $4::float8 IS NULL THEN 'failed' ELSE 'queued' END, last_error = $3,
             next_try_at = now() + make_interval(secs => $4), repeat = repeat OR $5
         WHERE notification_id = $1 AND state = 'sending' AND attempts = $2
-        RETURNING alert_id
+        RETURNING alert_id, reason
     )
     UPDATE ladder SET next_step_at = now()
     FROM failed
-    WHERE ladder.alert_id = failed.alert_id AND ladder.ended_at IS NULL
+    WHERE ladder.alert_id = failed.alert_id
+          AND (ladder.ended_at IS NULL OR ladder.ended_reason = 'steps_done' OR failed.reason = 'physician_by')
           AND (ladder.next_step_at IS NULL OR ladder.next_step_at > now())
 """
 

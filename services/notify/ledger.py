@@ -143,6 +143,6 @@ def _outliving(silence: Silence) -> list[str]:
     """What is still sent: a deadline that no confirmation moves, and who goes on with an alert that was taken back."""
     if silence is Silence.RETRACTED:
         return []
-    if silence in (Silence.CONFIRMED, Silence.CHILD_OF):
-        return [Cause.PHYSICIAN_BY.value, Cause.TAKEN_OVER.value]
-    return [Cause.TAKEN_OVER.value]
+    if silence in (Silence.CLOSED, Silence.CLEARED):
+        return [Cause.TAKEN_OVER.value]
+    return [Cause.PHYSICIAN_BY.value, Cause.TAKEN_OVER.value]

@@ -57,26 +57,41 @@ _PUMPS: Final = """
     GROUP BY pump_id HAVING count(*) > $2::float8 / 2 ORDER BY count(*) DESC LIMIT $3
 """
 
-# Unreached: of an alert that nobody has, the latest step's pages all failed, or none was taken over in time.
-_UNREACHED: Final = """
+_LOST: Final = """
+    bool_and(n.state = 'failed'
+             OR (n.state IN ('queued', 'sending') AND n.queued_at < $1::timestamptz - CASE a.priority
+                 WHEN 'high' THEN make_interval(secs => $2::float8)
+                 ELSE make_interval(secs => $3::float8) END))
+"""
+
+# Unreached: of an alert that nobody has, the latest step's pages all failed, or none was taken over in time; or so did
+# those of a physician's deadline, whoever has it.
+_UNREACHED: Final = f"""
     SELECT a.site, max(a.priority)::text AS priority
     FROM alert a
     JOIN ladder l USING (alert_id)
-    JOIN LATERAL (
-        SELECT bool_and(n.state = 'failed'
-                        OR (n.state IN ('queued', 'sending') AND n.queued_at < $1::timestamptz - CASE a.priority
-                            WHEN 'high' THEN make_interval(secs => $2::float8)
-                            ELSE make_interval(secs => $3::float8) END)) AS lost
+    LEFT JOIN LATERAL (
+        SELECT {_LOST} AS lost
         FROM notification n
         WHERE n.alert_id = a.alert_id AND n.channel <> 'worklist' AND n.queued_at >= l.started_at
+              AND n.reason <> 'physician_by'
               AND n.step = (SELECT max(step) FROM notification
                             WHERE alert_id = a.alert_id AND channel <> 'worklist' AND queued_at >= l.started_at
-                                  AND reason <> 'correction')
-    ) latest ON latest.lost
-    WHERE a.resolved_at IS NULL AND NOT a.retracted AND a.confirmed_at IS NULL AND a.rule_id <> 'SYS-02'
-          AND l.ended_at IS NULL
+                                  AND reason NOT IN ('correction', 'physician_by'))
+    ) latest ON true
+    LEFT JOIN LATERAL (
+        SELECT {_LOST} AS lost
+        FROM notification n
+        WHERE n.alert_id = a.alert_id AND n.channel <> 'worklist' AND n.queued_at >= a.physician_by
+              AND n.reason = 'physician_by'
+              AND n.queued_at = (SELECT max(queued_at) FROM notification
+                                 WHERE alert_id = a.alert_id AND reason = 'physician_by')
+    ) deadline ON true
+    WHERE a.resolved_at IS NULL AND NOT a.retracted AND a.rule_id <> 'SYS-02'
+          AND ((latest.lost AND a.confirmed_at IS NULL AND (l.ended_at IS NULL OR l.ended_reason = 'steps_done'))
+               OR deadline.lost)
     GROUP BY a.site
-"""
+"""  # noqa: S608 - a constant
 
 # `false` for a site of whose people nobody has both a place on the ladder and an address. The watchdog is on call for
 # its own site only.

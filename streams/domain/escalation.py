@@ -131,12 +131,14 @@ class Sent:
     """What became of earlier notifications.
 
     ``last_step_at``: when the step before ``next_step`` was queued. ``last_step_failed``: all its channels failed.
-    ``physician_told_at``: when a notification by `Cause.PHYSICIAN_BY` was last queued.
+    ``physician_told_at``: when notifications by `Cause.PHYSICIAN_BY` were last queued. ``physician_lost``: how often
+    they were since the deadline, if all of the last ones failed; else 0.
     """
 
     last_step_at: datetime | None = None
     last_step_failed: bool = False
     physician_told_at: datetime | None = None
+    physician_lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,20 +233,23 @@ def plan(
         now: Service time, aware UTC. A clock behind ``case.raised_at`` is taken as that.
     """
     now = max(now, case.raised_at)
-    told = _physician(case, roster, sent, now)
+    physician_at = _physician_at(case, sent, policy)
+    told = _physician(roster, sent) if physician_at is not None and physician_at <= now else ()
+    wake = physician_at if physician_at is not None and physician_at > now else None
     if silence := _silence(case):
-        return _rest(case, climb, silence, told, policy, now)
+        return _rest(case, climb, silence, told, wake, policy, now)
     if climb is None or not _continues(case, climb):
         climb, begun = _start(case, climb, policy, now)
         sent = Sent()
-    elif climb.ended_reason is Silence.STEPS_DONE:
-        return _rest(case, climb, Silence.STEPS_DONE, told, policy, now)
+    elif climb.ended_reason is Silence.STEPS_DONE and not sent.last_step_failed:
+        return _rest(case, climb, Silence.STEPS_DONE, told, wake, policy, now)
     else:
-        begun = ()
+        climb, begun = replace(climb, ended_at=None, ended_reason=None), ()
     climb, due = _advance(case, climb, roster, sent, policy, now)
     if climb.next_step_at is None:
-        return _rest(case, climb, Silence.STEPS_DONE, (*told, *begun, *due), policy, now)
-    return Decision(climb, (*told, *begun, *due))
+        return _rest(case, climb, Silence.STEPS_DONE, (*told, *begun, *due), wake, policy, now)
+    looks = (climb.next_step_at, wake)
+    return Decision(replace(climb, next_step_at=min(at for at in looks if at)), (*told, *begun, *due))
 
 
 def confirm_by(raised_at: datetime, step: int, queued_at: datetime, policy: Policy) -> datetime:
@@ -275,14 +280,20 @@ def _silence(case: Case) -> Silence | None:
 
 
 def _rest(
-    case: Case, climb: Climb | None, silence: Silence, due: tuple[Due, ...], policy: Policy, now: datetime
+    case: Case,
+    climb: Climb | None,
+    silence: Silence,
+    due: tuple[Due, ...],
+    physician_at: datetime | None,
+    policy: Policy,
+    now: datetime,
 ) -> Decision:
     """Nobody climbs; still watch the two deadlines that a confirmation does not stop."""
     climb = climb or Climb(case.ladder, case.raised_at)
     same = climb.ended_reason is silence and climb.ended_at is not None
     held_until = _hold_ends(case, policy) if silence is Silence.CONFIRMED and case.active else None
     re_raise = held_until is not None and held_until <= now
-    wakes = [now + RE_RAISE_RETRY if re_raise else held_until, _physician_wakes(case, silence, now)]
+    wakes = [now + RE_RAISE_RETRY if re_raise else held_until, physician_at]
     rested = replace(
         climb,
         next_step_at=min((wake for wake in wakes if wake), default=None),
@@ -303,24 +314,26 @@ def _hold_ends(case: Case, policy: Policy) -> datetime | None:
     return _working_days_after(case.confirmed_at, policy.hold_low_working_days, case.zone)
 
 
-def _physician_concerned(silence: Silence | None) -> bool:
-    return silence not in (Silence.RETRACTED, Silence.CLOSED, Silence.CLEARED)
+def _physician_at(case: Case, sent: Sent, policy: Policy) -> datetime | None:
+    """When the deadline that no confirmation moves is told of next; None: it is not, or somebody was told.
 
-
-def _physician_wakes(case: Case, silence: Silence | None, now: datetime) -> datetime | None:
-    if case.physician_by is None or case.physician_by <= now or not _physician_concerned(silence):
+    A page that failed is none. The first one hands on at once, as a step does; while everyone fails, everyone is tried
+    again and again.
+    """
+    deadline, told_at = case.physician_by, sent.physician_told_at
+    if deadline is None or _silence(case) in (Silence.RETRACTED, Silence.CLOSED, Silence.CLEARED):
         return None
-    return case.physician_by
+    if told_at is None or told_at < deadline:
+        return deadline
+    if not sent.physician_lost:
+        return None
+    return told_at if sent.physician_lost == 1 else told_at + policy.repeat_after_failure
 
 
-def _physician(case: Case, roster: Sequence[Contact], sent: Sent, now: datetime) -> tuple[Due, ...]:
-    """The physician on call, once the deadline that no confirmation moves has passed; everyone if there is none."""
-    deadline = case.physician_by
-    if deadline is None or deadline > now or not _physician_concerned(_silence(case)):
-        return ()
-    if sent.physician_told_at is not None and sent.physician_told_at >= deadline:
-        return ()
-    for roles in ((Role.PHYSICIAN,), tuple(Role)):
+def _physician(roster: Sequence[Contact], sent: Sent) -> tuple[Due, ...]:
+    """The physician on call; everyone if there is none, or none that can be reached."""
+    everyone = tuple(Role)
+    for roles in (everyone,) if sent.physician_lost else ((Role.PHYSICIAN,), everyone):
         if due := tuple(_pages(PHYSICIAN_STEP, roles, roster, Cause.PHYSICIAN_BY, every_channel=True)):
             return due
     return (Due(PHYSICIAN_STEP, NOBODY, Channel.WORKLIST, Cause.PHYSICIAN_BY),)
@@ -370,6 +383,16 @@ def _rungs(case: Case) -> tuple[tuple[_Rung, ...], bool]:
     return _LOW, False
 
 
+def _again(case: Case) -> _Rung:
+    """What follows the last rung: that one again, or, where it is none that repeats, everyone whom the ladder knows.
+
+    The latter comes only after a last step that reached nobody: whoever can be reached by now has to hear of it.
+    """
+    rungs, repeats = _rungs(case)
+    known = (role for rung in rungs for role in rung.roles)
+    return rungs[-1] if repeats else _Rung(timedelta(0), tuple(dict.fromkeys(known)))
+
+
 def after_start(case: Case, step: int) -> timedelta:
     """How long after a ladder's start a step is due, at its ordinary pace; past the last step, the last one's time."""
     rungs, _ = _rungs(case)
@@ -385,24 +408,28 @@ def _advance(
     due: list[Due] = []
     while (at := _step_at(case, climb, sent, policy, now)) is not None and at <= now:
         step, failed = climb.next_step, sent.last_step_failed
-        rung = rungs[min(step, len(rungs) - 1)]
+        rung = rungs[step] if step < len(rungs) else _again(case)
         cause = Cause.UNCONFIRMED if step >= len(rungs) else Cause.STEP_FAILED if failed else Cause.STEP_DUE
         fired = list(_pages(step, rung.roles, roster, cause, every_channel=rung.every_channel))
         sent = Sent(last_step_at=now, last_step_failed=bool(rung.roles) and not fired)
         due.extend(fired)
-        if rung.worklist and not (step == 0 and listed):
+        # A last step that finds nobody is noted, so that the next look knows that it was tried.
+        noted = rung.worklist or (step + 1 >= len(rungs) and not fired)
+        if noted and not (step == 0 and listed):
             due.append(Due(step, NOBODY, Channel.WORKLIST, cause))
         climb = replace(climb, next_step=step + 1)
-    wakes = (at, _physician_wakes(case, None, now)) if at else ()
-    return replace(climb, next_step_at=min((wake for wake in wakes if wake), default=None)), due
+    return replace(climb, next_step_at=at), due
 
 
 def _step_at(case: Case, climb: Climb, sent: Sent, policy: Policy, now: datetime) -> datetime | None:
-    """When the next step is due; None when the ladder has no more. It never rests on ``climb.next_step_at``."""
+    """When the next step is due; None when the ladder has no more. It never rests on ``climb.next_step_at``.
+
+    No ladder ends with a step that reached nobody.
+    """
     rungs, repeats = _rungs(case)
     if climb.next_step >= len(rungs):
         wait = policy.repeat_after_failure if sent.last_step_failed else policy.repeat_every
-        return (sent.last_step_at or now - wait) + wait if repeats else None
+        return (sent.last_step_at or now - wait) + wait if repeats or sent.last_step_failed else None
     if sent.last_step_failed:
         return now
     if climb.next_step <= case.start_step > 0:

@@ -89,7 +89,7 @@ def _resumed(case: Case, thread: Thread, policy: Policy, now: datetime) -> tuple
     if not climb.next_step:
         return None
     started_at = now - after_start(case, climb.next_step - 1) * policy.pace
-    return replace(climb, started_at=started_at), Sent(now, physician_told_at=thread.sent.physician_told_at)
+    return replace(climb, started_at=started_at), replace(thread.sent, last_step_at=now, last_step_failed=False)
 
 
 def _carried(thread: Thread, decision: Decision, *, goes_on: bool) -> Iterator[Due]:

@@ -94,11 +94,15 @@ class Notifier:
             if climb and at >= climb.started_at and due.step == climb.next_step - 1 and due.cause != Cause.PHYSICIAN_BY
         ]
         pages = [due for _, due in last if due.channel is not Channel.WORKLIST]
-        physician = [at for at, due in self.queued if due.cause is Cause.PHYSICIAN_BY]
+        physician = [(at, due) for at, due in self.queued if due.cause is Cause.PHYSICIAN_BY]
+        told_at = max((at for at, _ in physician), default=None)
+        lost = all(due.channel in self.broken for at, due in physician if at == told_at)
+        nobody = bool(last) and (self.case.ladder is not Ladder.LOW or last[0][1].step > 0)
         return Sent(
             last_step_at=max((at for at, _ in last), default=None),
-            last_step_failed=bool(pages) and all(due.channel in self.broken for due in pages),
-            physician_told_at=max(physician, default=None),
+            last_step_failed=all(due.channel in self.broken for due in pages) if pages else nobody,
+            physician_told_at=told_at,
+            physician_lost=len({at for at, _ in physician}) if lost else 0,
         )
 
 
@@ -446,6 +450,30 @@ def test_without_a_physician_everyone_is_told_at_the_deadline() -> None:
     assert nobody.due == (Due(3, NOBODY, Channel.WORKLIST, Cause.PHYSICIAN_BY),)
 
 
+@pytest.mark.parametrize("confirmed", [True, False])
+def test_a_deadline_whose_page_failed_is_told_to_everyone_at_once_and_again(confirmed: bool) -> None:
+    """Whoever has the alert has it; the physician has to hear, and while nobody is reached, everyone is tried."""
+    taken = NOON + minutes(55) if confirmed else None
+    notifier = Notifier(replace(HIGH, physician_by=NOON + minutes(60), confirmed_at=taken))
+    notifier.broken = {Channel.EMAIL, Channel.WEBHOOK}
+
+    def deadline_pages(now: datetime) -> set[str]:
+        return {due.person for due in notifier.look(now).due if due.cause is Cause.PHYSICIAN_BY}
+
+    notifier.look(NOON + minutes(56))
+    told = [deadline_pages(NOON + minutes(60 + count)) for count in (0, 0.1, 0.2, 5)]
+    waits_until = notifier.climb.next_step_at if notifier.climb else None
+    again = deadline_pages(NOON + minutes(60.1) + minutes(5))
+    notifier.broken = set()
+    reached = deadline_pages(NOON + minutes(90))
+
+    everyone = {"ada", "ben", "cleo", "dora"}
+    assert told == [{"cleo"}, everyone, set(), set()]
+    assert waits_until is not None
+    assert waits_until <= NOON + minutes(65.1)
+    assert (again, reached) == (everyone, set())
+
+
 def test_a_failed_step_hands_on_at_once() -> None:
     """When every channel of a step fails, the next one does not wait for its time."""
     notifier = Notifier(HIGH, roster=(replace(ROSTER[0], channels=(Channel.EMAIL,)), *ROSTER[1:]))
@@ -476,6 +504,42 @@ def test_while_everything_fails_everyone_is_tried_each_five_minutes() -> None:
     notifier.run(NOON + minutes(15), every=minutes(1))
 
     assert [at for at, _ in notifier.steps()] == [minutes(at) for at in (0, 1, 2, 3, 4, 9, 14)]
+
+
+@pytest.mark.parametrize(
+    ("case", "known"), [(replace(MEDIUM, high_risk=False), {"ada", "ben"}), (LOW, {"ada", "dora"})]
+)
+def test_a_ladder_whose_every_step_failed_does_not_end(case: Case, known: set[str]) -> None:
+    """While nobody is reached, everyone whom it knows is tried each 5 minutes; once somebody is, it is over."""
+    notifier = Notifier(case)
+    notifier.broken = {Channel.EMAIL, Channel.WEBHOOK}
+    back = NOON + timedelta(days=10)
+    for now in (NOON, NOON + timedelta(days=7), *(back + minutes(5 * count) for count in range(-2, 0))):
+        notifier.look(now)
+        notifier.look(now)  # Everything queued has failed by now.
+    tried = len(notifier.queued)
+
+    again = notifier.look(back)
+    early = notifier.look(back + minutes(4))
+    notifier.broken = set()
+    reached = notifier.look(back + minutes(5))
+
+    assert ({due.person for due in again.due}, early.due) == (known, ())
+    assert tried > 0
+    assert reached.silence is Silence.STEPS_DONE
+    assert notifier.look(back + minutes(60)).due == ()
+
+
+def test_a_ladder_whose_last_place_is_empty_tells_those_before_once_more() -> None:
+    """Nobody is the backup: the primary hears of it again instead of nobody."""
+    notifier = Notifier(replace(MEDIUM, high_risk=False), roster=ROSTER[:1])
+
+    notifier.run(NOON + timedelta(hours=6))
+
+    pages = [(at - NOON, due.step) for at, due in notifier.queued if due.person == "ada"]
+    assert pages[-1] == (timedelta(hours=4, minutes=5), 3)
+    assert notifier.climb is not None
+    assert notifier.climb.ended_reason is Silence.STEPS_DONE
 
 
 def test_a_lowered_priority_takes_the_lower_ladder() -> None:

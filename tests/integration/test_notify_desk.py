@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -10,8 +11,12 @@ import asyncpg
 import pytest
 
 from services.notify.auditor import is_overdue
+from services.notify.channels import Address, Notice
+from services.notify.system_watch import SystemWatch
 from streams.domain.alert import AlertEventKind, Priority
 from streams.domain.escalation import Policy
+from streams.rulebook import load
+from streams.settings import RULES
 from tests.services.notify.care import HOUR, Care, now
 from tests.services.notify.desk import LATER, LOST, REFUSED, Desk, PlayedChannel
 from tests.stack import Database, eventually
@@ -137,8 +142,8 @@ async def test_an_info_alert_tells_nobody_and_says_why(care: Care) -> None:
     assert desk.count("pumpwatch_escalation_decisions_total", reason="info_only") == 1
 
 
-async def test_a_medium_alert_that_can_wait_is_held_in_the_night(care: Care) -> None:
-    """The profile in force says that there is time; the worklist has it at once, a person in the morning."""
+async def _saline(care: Care) -> None:
+    """The pump gives nothing whose absence does harm."""
     profile = (
         '{"pump_id": "CANARY-PUMP", "site": "north", "valid_from": "2020-01-01", "family": "synchromed_ii",'
         ' "reservoir_ml": 20, "drugs": [{"name": "saline"}]}'
@@ -149,6 +154,11 @@ async def test_a_medium_alert_that_can_wait_is_held_in_the_night(care: Care) -> 
         now() - HOUR,
         profile,
     )
+
+
+async def test_a_medium_alert_that_can_wait_is_held_in_the_night(care: Care) -> None:
+    """The profile in force says that there is time; the worklist has it at once, a person in the morning."""
+    await _saline(care)
     zone = ZoneInfo("Pacific/Apia")
     await care.pool.execute("INSERT INTO site (site, time_zone) VALUES ('north', $1)", zone.key)
     there = now().astimezone(zone)
@@ -175,6 +185,39 @@ async def test_a_deadline_that_no_confirmation_moves_reaches_the_physician(care:
     await desk.work()
 
     assert (3, "cleo", "email", "sent") in await care.states(alert_id)
+
+
+async def test_a_deadline_whose_page_is_lost_is_told_to_everyone(care: Care) -> None:
+    """The physician's mailbox refuses: SYS-02 opens and everyone is told at once, although somebody has the alert."""
+
+    def refuses(notice: Notice, address: Address) -> Exception | None:
+        return REFUSED if notice.step == 3 and (address.email or "").startswith(unreached) else None
+
+    unreached: tuple[str, ...] = ("ada", "ben", "cleo", "dora")
+    desk = Desk(care, PlayedChannel(refuses))
+    await care.pool.execute(
+        "INSERT INTO pump_state (pump_id, kafka_partition, revision, site) VALUES ('P', 0, 1, 'north')"
+    )
+    alert_id = await care.open(physician_by=now() + HOUR)
+    await desk.work()
+    await care.store.confirm(alert_id, "ada", now())
+    await desk.work()
+    await care.change(alert_id, AlertEventKind.AMENDED, physician_by=now() - SECOND)
+    await desk.work(rounds=3)
+    tried = Counter(row["person"] for row in await care.notifications(alert_id) if row["state"] == "failed")
+    watch = SystemWatch(care.pool, load(RULES), desk.metrics, desk.intake.look_at, now())
+    await watch.look()
+    opened = await care.pool.fetchval("SELECT count(*) FROM alert WHERE rule_id = 'SYS-02' AND resolved_at IS NULL")
+    unreached = ("cleo",)
+    await desk.age(alert_id, 6 * MINUTE)
+    await desk.work(rounds=3)
+    await watch.look()
+
+    assert tried == {"cleo": 2, "ada": 1, "ben": 1, "dora": 1}
+    assert opened == 1
+    told = [row["person"] for row in await care.notifications(alert_id) if row["state"] == "sent"]
+    assert sorted(told) == ["ada", "ben", "dora"]
+    assert await care.pool.fetchval("SELECT count(*) FROM alert WHERE rule_id = 'SYS-02' AND resolved_at IS NULL") == 0
 
 
 # Delivery ---------------------------------------------------------------------------------------------------------
@@ -233,6 +276,27 @@ async def test_tries_end_at_the_limit(care: Care) -> None:
         "SELECT attempts FROM notification WHERE alert_id = $1 AND step = 0 AND channel = 'email'", alert_id
     )
     assert attempts == 3
+
+
+async def test_a_ladder_that_was_used_up_while_the_mail_was_away_goes_on(care: Care) -> None:
+    """Each failed step hands on at once, so a short break takes them all: SYS-02 opens, and whoever is back is told."""
+    away = PlayedChannel(lambda *_: REFUSED)
+    desk = Desk(care, away)
+    await _saline(care)
+    alert_id = await care.open(Priority.MEDIUM)
+
+    await desk.work(rounds=6)
+    used_up = await care.states(alert_id)
+    await SystemWatch(care.pool, load(RULES), desk.metrics, desk.intake.look_at, now()).look()
+    away.answer = None
+    await desk.age(alert_id, 5 * MINUTE)
+    await desk.work(rounds=3)
+
+    assert [state for *_, channel, state in used_up if channel == "email"] == ["failed"] * 3
+    unreached = "SELECT count(*) FROM alert WHERE rule_id = 'SYS-02' AND site = 'north'"
+    assert await care.pool.fetchval(unreached) == 1
+    assert (await care.states(alert_id))[-2:] == [(3, "ada", "email", "sent"), (3, "ben", "email", "sent")]
+    assert await care.pool.fetchval("SELECT ended_reason FROM ladder WHERE alert_id = $1", alert_id) == "steps_done"
 
 
 @pytest.mark.parametrize(("failure", "marked"), [(LATER, False), (LOST, True)])
