@@ -82,16 +82,21 @@ _LOCK: Final = """
     SELECT id::uuid, taken_id::uuid, pg_advisory_xact_lock(hashtextextended('ladder ' || id, 0)) FROM wanted
 """
 
-_READ: Final = """
+GROUPED: Final = """
+    a.rule_id = 'COM-01' AND EXISTS (
+        SELECT FROM alert storm
+        WHERE storm.rule_id = 'SYS-01' AND storm.pump_id IS NULL AND storm.site IS NOT DISTINCT FROM a.site
+              AND storm.resolved_at IS NULL AND NOT storm.retracted)
+"""
+"""SQL: whether an open alert about a storm at the site tells of the alert ``a`` too (SYS-01)."""
+
+_READ: Final = f"""
     SELECT a.alert_id, a.pump_id, a.site, a.ladder AS wanted, a.priority::text, a.active, a.latched, a.raised_at,
            a.resolved_at IS NULL AS open, a.retracted, a.confirmed_at, a.confirmed_by, a.physician_by, a.start_step,
            parent.priority::text AS parent_priority,
            l.ladder, l.started_at, l.next_step, l.next_step_at, l.ended_at, l.ended_reason, l.took_over_at,
            step.last_at, step.failed, told.physician_at, told.physician_lost, p.profile, s.time_zone,
-           a.rule_id = 'COM-01' AND EXISTS (
-               SELECT FROM alert storm
-               WHERE storm.rule_id = 'SYS-01' AND storm.pump_id IS NULL AND storm.site IS NOT DISTINCT FROM a.site
-                     AND storm.resolved_at IS NULL AND NOT storm.retracted) AS grouped,
+           {GROUPED} AS grouped,
            clock_timestamp() AS now
     FROM alert a
     LEFT JOIN alert parent ON parent.alert_id = a.parent_id AND parent.resolved_at IS NULL AND NOT parent.retracted
@@ -124,8 +129,7 @@ _READ: Final = """
         ORDER BY valid_from DESC LIMIT 1
     ) p ON true
     WHERE a.alert_id = ANY($1)
-"""
-
+"""  # noqa: S608 - a constant
 
 TOLD: Final = "state IN ('sending', 'sent', 'delivered', 'seen', 'confirmed')"
 """SQL: whether a notification told somebody, as far as anybody knows."""

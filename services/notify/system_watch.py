@@ -14,6 +14,7 @@ from uuid import UUID
 import asyncpg
 import structlog
 
+from services.notify.cases import GROUPED
 from services.notify.metrics import Metrics
 from streams import system_alerts
 from streams.domain.alert import Priority
@@ -25,6 +26,7 @@ from streams.rulebook import system_book
 EVERY_SECONDS: Final = 5.0
 STATEMENT_SECONDS: Final = 10.0
 MOST_PUMPS: Final = 100
+MOST_LEFT: Final = 200
 
 Pool: TypeAlias = "asyncpg.Pool[Any]"
 
@@ -104,7 +106,14 @@ _ON_CALL: Final = """
     FROM (SELECT DISTINCT site FROM pump_state) pump
 """
 
-_GROUPED: Final = "SELECT alert_id FROM ladder WHERE ended_reason = 'grouped_in_storm' LIMIT $1"
+# Asked in each round, not when a storm closes: a notifier may have died then, or a decision been stored a moment later.
+_LEFT_ALONE: Final = f"""
+    SELECT a.alert_id
+    FROM alert a
+    JOIN ladder l ON l.alert_id = a.alert_id AND l.ended_reason = 'grouped_in_storm'
+    WHERE a.resolved_at IS NULL AND NOT a.retracted AND NOT ({GROUPED})
+    ORDER BY a.priority DESC, a.raised_at LIMIT $1
+"""  # noqa: S608 - a constant
 
 
 class SystemWatch:
@@ -131,7 +140,7 @@ class SystemWatch:
         self._mine = [rule.id for rule in rules if rule.lives_in == "notify"]
 
     async def look(self) -> bool:
-        """One round; always done with it."""
+        """One round; whether there may be more silences that a storm has left alone."""
         async with self._pool.acquire() as connection, connection.transaction():
             await system_alerts.lock(connection)
             now: datetime = await connection.fetchval("SELECT clock_timestamp()")
@@ -143,8 +152,9 @@ class SystemWatch:
         if opened or verdict.closes:
             log = structlog.get_logger()
             log.warning("system alerts changed", opened=len(opened), closed=len(verdict.closes))
-            await self._look_at([row["alert_id"] for row in await self._pool.fetch(_GROUPED, 1_000)])
-        return False
+        left = await self._pool.fetch(_LEFT_ALONE, MOST_LEFT, timeout=STATEMENT_SECONDS)
+        await self._look_at([row["alert_id"] for row in left])
+        return len(left) == MOST_LEFT
 
     async def _observe(self, connection: system_alerts.Connection, now: datetime) -> Observation:
         sites = await connection.fetch(_SITES, now, timeout=STATEMENT_SECONDS)

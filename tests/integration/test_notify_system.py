@@ -99,6 +99,23 @@ async def test_what_is_still_silent_after_a_storm_is_told(care: Care) -> None:
     assert (0, "ada", "email", "sent") in await care.states(alone)
 
 
+async def test_a_silence_that_was_grouped_as_its_storm_closed_is_told_in_the_next_round(care: Care) -> None:
+    """The notifier that closed the storm died before it looked, or another one stored its decision a moment later."""
+    desk = Desk(care)
+    await _silent(care, 70)
+    await _watch(desk).look()
+    care.pump_id = "P-71"
+    late = await care.open(Priority.MEDIUM, rule_id="COM-01")
+    await desk.work()
+    await care.pool.execute("UPDATE alert SET resolved_at = now() WHERE alert_id <> $1", late)
+    assert await care.states(late) == []
+
+    await _watch(desk).look()
+    await desk.work()
+
+    assert (0, "ada", "email", "sent") in await care.states(late)
+
+
 async def test_half_a_storm_keeps_it_open_and_opens_none(care: Care) -> None:
     """Hysteresis: 40 of 200 silent pumps are more than half of the threshold and less than all of it."""
     desk = Desk(care)
