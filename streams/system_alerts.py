@@ -30,15 +30,16 @@ _OPEN: Final = """
 
 # A pump that had been silent for long when the site fell silent is not explained by that, nor is one that fell silent
 # otherwise. The storm counts silences of the last ten minutes, so those began it.
-_BY_OUTAGE: Final = """
-    SELECT DISTINCT a.alert_id
-    FROM alert a
-    JOIN alert storm ON storm.rule_id = 'SYS-01' AND storm.pump_id IS NULL AND storm.site IS NOT DISTINCT FROM a.site
-                        AND storm.resolved_at IS NULL AND NOT storm.retracted
-                        AND a.opened_at > storm.opened_at - interval '10 minutes'
+OUTAGE: Final = """
+    SELECT FROM alert storm
     JOIN alert_event e ON e.alert_id = storm.alert_id AND e.kind = 'opened' AND e.detail->>'subject' LIKE 'silence/%'
-    WHERE a.alert_id = ANY($1)
+    WHERE storm.rule_id = 'SYS-01' AND storm.pump_id IS NULL AND storm.site IS NOT DISTINCT FROM silence.site
+          AND storm.resolved_at IS NULL AND NOT storm.retracted
+          AND silence.opened_at > storm.opened_at - interval '10 minutes'
 """
+"""SQL: the open incident of a site's silence that the alert ``silence`` is part of."""
+
+_BY_OUTAGE: Final = f"SELECT alert_id FROM alert silence WHERE alert_id = ANY($1) AND EXISTS ({OUTAGE})"  # noqa: S608 - a constant
 
 
 async def silences_of_an_outage(connection: Connection, alert_ids: Sequence[UUID]) -> set[UUID]:

@@ -28,7 +28,10 @@ from streams.domain.escalation import (
     plan,
 )
 from streams.domain.profile import STRICTEST, PumpProfile, Therapy, profile_from, therapy_of
+from streams.domain.silence import NON_DELIVERY_RULE
 from streams.domain.takeover import Page, Thread, go_on
+from streams.domain.telemetry import Motor
+from streams.system_alerts import OUTAGE
 
 Connection: TypeAlias = "asyncpg.Connection[Any]"
 
@@ -82,13 +85,15 @@ _LOCK: Final = """
     SELECT id::uuid, taken_id::uuid, pg_advisory_xact_lock(hashtextextended('ladder ' || id, 0)) FROM wanted
 """
 
-GROUPED: Final = """
-    a.rule_id = 'COM-01' AND EXISTS (
-        SELECT FROM alert storm
-        WHERE storm.rule_id = 'SYS-01' AND storm.pump_id IS NULL AND storm.site IS NOT DISTINCT FROM a.site
-              AND storm.resolved_at IS NULL AND NOT storm.retracted)
+GROUPED: Final = f"""
+    a.rule_id IN ('COM-01', 'DLV-09') AND EXISTS (
+        SELECT FROM alert silence
+        WHERE silence.pump_id = a.pump_id AND silence.rule_id = 'COM-01'
+              AND silence.resolved_at IS NULL AND NOT silence.retracted
+              AND (silence.alert_id = a.alert_id OR a.rule_id = 'DLV-09')
+              AND EXISTS ({OUTAGE}))
 """
-"""SQL: whether an open alert about a storm at the site tells of the alert ``a`` too (SYS-01)."""
+"""SQL: whether the open incident of a site's silence tells of the pump of the alert ``a`` too (SYS-01)."""
 
 _READ: Final = f"""
     SELECT a.alert_id, a.pump_id, a.site, a.ladder AS wanted, a.priority::text, a.active, a.latched, a.raised_at,
@@ -96,12 +101,13 @@ _READ: Final = f"""
            parent.priority::text AS parent_priority,
            l.ladder, l.started_at, l.next_step, l.next_step_at, l.ended_at, l.ended_reason, l.took_over_at,
            step.last_at, step.failed, told.physician_at, told.physician_lost, p.profile, s.time_zone,
-           {GROUPED} AS grouped,
+           {GROUPED} AS grouped, a.rule_id, a.effective_from, pump.motor, pump.last_confirmed_delivery_at,
            clock_timestamp() AS now
     FROM alert a
     LEFT JOIN alert parent ON parent.alert_id = a.parent_id AND parent.resolved_at IS NULL AND NOT parent.retracted
     LEFT JOIN ladder l ON l.alert_id = a.alert_id
     LEFT JOIN site s ON s.site = a.site
+    LEFT JOIN pump_state pump ON pump.pump_id = a.pump_id
     LEFT JOIN LATERAL (
         -- A message about a takeover is no step, unless there is none since the ladder started.
         SELECT coalesce(max(queued_at) FILTER (WHERE reason <> 'taken_over'), max(queued_at)) AS last_at,
@@ -194,11 +200,25 @@ def _case(row: asyncpg.Record) -> Case:
         physician_by=row["physician_by"],
         start_step=row["start_step"],
         parent_priority=Priority(row["parent_priority"]) if row["parent_priority"] else None,
-        grouped=row["grouped"],
+        grouped=row["grouped"] and _by_silence(row, therapy),
         high_risk=therapy.high_risk,
         time_to_harm=time_to_harm(therapy),
         zone=ZoneInfo(row["time_zone"]) if row["time_zone"] else UTC,
     )
+
+
+def _by_silence(row: asyncpg.Record, therapy: Therapy) -> bool:
+    """Whether silence alone raised it, so that whatever tells of the silence tells of it.
+
+    Delivery that nothing confirms for the whole budget after a running motor is such a one. In any other doubt MEDIUM
+    comes before half the budget is over. Source: rules_catalogue.md DLV-09, SYS-01.
+    """
+    if row["rule_id"] != NON_DELIVERY_RULE:
+        return True
+    confirmed_at: datetime | None = row["last_confirmed_delivery_at"]
+    if row["motor"] != Motor.RUNNING or confirmed_at is None:
+        return False
+    return bool(row["effective_from"] >= confirmed_at + therapy.budget)
 
 
 def therapy_in_force(profile: str | None) -> Therapy:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -12,9 +12,11 @@ import pytest
 from services.notify.system_watch import SystemWatch
 from streams import audit
 from streams.domain.alert import AlertEventKind, Priority
+from streams.domain.system import SystemFinding
 from streams.people import WATCHDOG_SITE
 from streams.rulebook import load
 from streams.settings import RULES
+from streams.system_alerts import open_all
 from tests.services.notify.care import Care, care_of
 from tests.services.notify.desk import REFUSED, Desk, PlayedChannel
 from tests.stack import Database
@@ -65,8 +67,7 @@ async def test_a_site_that_falls_silent_is_one_incident(care: Care) -> None:
     stalls = [await care.open() for _ in range(2)]
 
     await _watch(desk).look()
-    for alert_id in silent:
-        await care.change(alert_id, AlertEventKind.ESCALATED, raises=True, priority=Priority.MEDIUM, ladder="M")
+    await _raise(care, silent)
     await desk.work(rounds=6)
 
     assert await _open(care, "SYS-01") == [("high", "north")]
@@ -114,6 +115,65 @@ async def test_a_silence_that_was_grouped_as_its_storm_closed_is_told_in_the_nex
     await desk.work()
 
     assert (0, "ada", "email", "sent") in await care.states(late)
+
+
+@pytest.mark.parametrize("subject", ["pump/P-1", "openings/north"])
+async def test_only_the_silence_of_the_site_tells_of_a_silence(care: Care, subject: str) -> None:
+    """A pump that chatters, or a busy site, is no reason why another pump cannot be heard."""
+    desk = Desk(care)
+    storm = SystemFinding("SYS-01", subject, "north", Priority.HIGH, "storm")
+    async with care.pool.acquire() as connection, connection.transaction():
+        await open_all(connection, [storm], RULEBOOK, datetime.now(UTC))
+    care.pump_id = "P-80"
+    alone = await care.open(Priority.MEDIUM, rule_id="COM-01")
+    await desk.work()
+
+    assert (0, "ada", "email", "sent") in await care.states(alone)
+
+
+async def test_a_pump_that_was_silent_long_before_its_site_is_told_of_by_itself(care: Care) -> None:
+    """The outage does not explain it."""
+    desk = Desk(care)
+    alone, *_ = await _silent(care, 70)
+    await _watch(desk).look()
+    await care.pool.execute("UPDATE alert SET opened_at = opened_at - interval '11 minutes' WHERE alert_id = $1", alone)
+
+    await _raise(care, [alone])
+    await desk.work()
+
+    assert (0, "ada", "email", "sent") in await care.states(alone)
+
+
+async def _raise(care: Care, alerts: Sequence[UUID]) -> None:
+    for alert_id in alerts:
+        await care.change(alert_id, AlertEventKind.ESCALATED, raises=True, priority=Priority.MEDIUM, ladder="M")
+
+
+@pytest.mark.parametrize(
+    ("motor", "hours", "grouped"), [("running", 6, True), ("running", 1.5, False), ("unknown", 6, False)]
+)
+async def test_a_delivery_that_silence_leaves_unconfirmed_is_told_with_the_silence(
+    care: Care, motor: str, hours: float, grouped: bool
+) -> None:
+    """An outage longer than the budget is still one incident; what was in doubt before it is a case of its own."""
+    desk = Desk(care)
+    await _silent(care, 70)
+    await _watch(desk).look()
+    confirmed_at = datetime.now(UTC) - timedelta(hours=6)
+    await care.pool.execute(
+        "UPDATE pump_state SET motor = $1, last_confirmed_delivery_at = $2, last_event_time = $2", motor, confirmed_at
+    )
+    care.pump_id = "P-1"
+    medium = await care.open(
+        Priority.MEDIUM, rule_id="DLV-09", effective_from=confirmed_at + timedelta(hours=hours), latched=False
+    )
+    await desk.work()
+    told = await care.states(medium)
+    await care.change(medium, AlertEventKind.ESCALATED, raises=True, priority=Priority.HIGH, ladder="H")
+    await desk.work()
+
+    assert ((0, "ada", "email", "sent") in told) is not grouped
+    assert (0, "ada", "email", "sent") in await care.states(medium)
 
 
 async def test_half_a_storm_keeps_it_open_and_opens_none(care: Care) -> None:
