@@ -288,8 +288,16 @@ class Store:
 
     # People -----------------------------------------------------------------------------------------------------------
 
-    async def confirm(self, alert_id: UUID, person_id: str, now: datetime) -> ResolveRefused | None:
+    async def confirm(
+        self, alert_id: UUID, person_id: str, now: datetime, raised_at: datetime | None = None
+    ) -> ResolveRefused | None:
         """A named person takes the alert on; its ladder stops. The first one's name stays.
+
+        Args:
+            alert_id: Whichever alert.
+            person_id: Who takes it.
+            now: Service time; a clock that is behind the raising is taken as that.
+            raised_at: The raising that the person saw: one since then is not taken unseen. None: any.
 
         Returns:
             None when it is confirmed, also by somebody before; else why it cannot be.
@@ -300,8 +308,13 @@ class Store:
                 return ResolveRefused("the alert is not open any more" if alert else "there is no such alert")
             if alert["confirmed_at"] is not None:
                 return None
+            if raised_at is not None and raised_at != alert["raised_at"]:
+                return ResolveRefused("the alert was raised again")
             await connection.execute(
-                "UPDATE alert SET confirmed_by = $2, confirmed_at = $3, revision = revision + 1 WHERE alert_id = $1",
+                """
+                UPDATE alert SET confirmed_by = $2, confirmed_at = greatest($3, raised_at), revision = revision + 1
+                WHERE alert_id = $1
+                """,
                 alert_id,
                 person_id,
                 now,
@@ -541,7 +554,7 @@ def _facts(changes: Sequence[Change], actor: str = alert_history.SYSTEM, note: s
 async def _locked_alert(connection: Connection, alert_id: UUID) -> asyncpg.Record | None:
     return await connection.fetchrow(
         """
-        SELECT alert_id, pump_id, revision, resolved_at, retracted, confirmed_at FROM alert
+        SELECT alert_id, pump_id, revision, raised_at, resolved_at, retracted, confirmed_at FROM alert
         WHERE alert_id = $1 FOR UPDATE
         """,
         alert_id,

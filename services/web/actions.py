@@ -72,12 +72,16 @@ async def _confirm(visit: Visit) -> Result:
         return Result(Outcome.UNKNOWN, None, "There is no such alert.")
     if conflict := _confirm_conflict(alert, visit):
         return conflict
-    refused = await visit.desk.store.confirm(alert.alert_id, visit.person.person_id, visit.now)
+    shown = visit.fields.get("raised_at")
+    raised_at = alert.raised_at if shown is not None else None
+    refused = await visit.desk.store.confirm(alert.alert_id, visit.person.person_id, visit.now, raised_at)
     after = await alerts.find(visit.desk.store.pool, alert.alert_id) or alert
+    # Somebody may have been quicker, or the alert been raised again, between the look and the write.
+    if conflict := _confirm_conflict(after, visit, before=Outcome.DONE):
+        return conflict
     if refused is not None:
         return Result(Outcome.REFUSED, after, f"It was not confirmed: {refused.reason}.")
-    # Somebody may have been quicker between the look and the write.
-    return _confirm_conflict(after, visit, before=Outcome.DONE) or Result(Outcome.DONE, after)
+    return Result(Outcome.DONE, after)
 
 
 def _confirm_conflict(alert: Alert, visit: Visit, before: Outcome = Outcome.BEFORE) -> Result | None:

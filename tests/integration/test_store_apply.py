@@ -364,6 +364,23 @@ async def test_confirming_stops_at_the_first_name(ground: Ground) -> None:
     ]
 
 
+async def test_a_raising_that_nobody_saw_is_not_confirmed(ground: Ground) -> None:
+    """Whoever confirms names the raising; a clock that is behind it confirms as of that."""
+    await ground.hear(heard(seq=0, motor=Motor.STALLED))
+    alert_id = await the_alert(ground)
+    await ground.store.confirm(alert_id, "nora", NOON + minutes(1))
+    [before] = await ground.rows("SELECT raised_at FROM alert")
+    await ground.store.re_raise(alert_id, "confirmation_ran_out", NOON + minutes(61))
+
+    refused = await ground.store.confirm(alert_id, "ben", NOON + minutes(61), before["raised_at"])
+    [unseen] = await ground.rows("SELECT confirmed_by FROM alert")
+    taken = await ground.store.confirm(alert_id, "ben", NOON + minutes(60), NOON + minutes(61))
+
+    assert (refused, unseen["confirmed_by"], taken) == (ResolveRefused("the alert was raised again"), None, None)
+    [alert] = await ground.rows("SELECT confirmed_by, confirmed_at FROM alert")
+    assert alert == {"confirmed_by": "ben", "confirmed_at": NOON + minutes(61)}
+
+
 async def test_raising_again_takes_the_confirmation_away(ground: Ground) -> None:
     """Once per confirmation: an alert that nobody has is with the ladder already."""
     await ground.hear(heard(seq=0, motor=Motor.STALLED))

@@ -5,11 +5,16 @@ from __future__ import annotations
 import asyncio
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
 
 from services.web.access import Desk
 from services.web.actions import reference
 from services.web.words import RESOLUTIONS
+from streams.domain.pipeline import ResolveRefused
 from streams.domain.telemetry import Motor
+from streams.store import Store
 from tests.integration.ground import heard
 from tests.services.web.ward import Browser, Ward
 
@@ -238,6 +243,27 @@ async def test_an_alert_that_was_raised_again_is_not_taken_unseen(nora: Browser,
     assert "UNCONFIRMED" in stale.text
     assert nonsense.status_code == 409
     assert (await nora.send("/api/alerts/1/confirm", {"raised_at": shown})).status_code == 200
+
+
+async def test_an_alert_that_is_raised_again_at_the_last_moment_is_not_taken_unseen(
+    nora: Browser, ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the alert and the confirmation of it somebody had it, and lost it again."""
+    alert_id = await ward.stalls(seq=0)
+    confirm = Store.confirm
+
+    async def raised_meanwhile(store: Store, *arguments: Any) -> ResolveRefused | None:
+        await confirm(store, alert_id, "ben", datetime.now(UTC))
+        await store.re_raise(alert_id, "hold_ended", datetime.now(UTC))
+        return await confirm(store, *arguments)
+
+    seen = (await nora.get("/api/alerts/1")).json()["raised_at"]
+    monkeypatch.setattr(Store, "confirm", raised_meanwhile)
+    answer = await nora.send("/api/alerts/1/confirm", {"raised_at": seen})
+
+    assert answer.status_code == 409
+    assert "raised again since you opened it" in answer.text
+    assert (await nora.get("/api/alerts/1")).json()["confirmed"] is False
 
 
 async def test_a_condition_that_still_holds_cannot_be_resolved(nora: Browser, ward: Ward) -> None:
