@@ -349,7 +349,7 @@ def people_add(
     site: Annotated[str | None, typer.Option(help="Told of this site only; none: of every site.")] = None,
     password_stdin: Annotated[bool, typer.Option(help="Read the password from stdin instead of asking.")] = False,
 ) -> None:
-    """Add somebody who may sign in and, with a role, is told of alerts."""
+    """Add somebody who may sign in and, with a role, is told of alerts; what looks like a slip is said."""
     secret = people.new_webhook_secret() if webhook else None
     password = sys.stdin.readline().rstrip("\n") if password_stdin else getpass.getpass("Password: ")
     person = people.NewPerson(
@@ -361,10 +361,17 @@ def people_add(
         ladder_role=role,
         site=site,
     )
+
+    async def added(pool: asyncpg.Pool) -> list[str]:
+        await people.add(pool, person, password)
+        return await people.doubts(pool, person)
+
     try:
-        _with_database(lambda pool: people.add(pool, person, password))
+        doubts = _with_database(added)
     except people.PersonRefused as error:
         fail(str(error))
+    for doubt in doubts:
+        print(f"pumpwatch: {doubt}", file=sys.stderr)
     if secret:
         print(secret)
 

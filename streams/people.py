@@ -108,6 +108,21 @@ async def add(connection: Connection, person: NewPerson, password: str) -> None:
         raise PersonRefused(f"there is already a person {person.person_id}")
 
 
+async def doubts(connection: Connection, person: NewPerson) -> list[str]:
+    """What about somebody is allowed and yet looks like a slip: each one a line to be read by whoever adds them."""
+    found = []
+    if person.ladder_role is not None and person.email is None and person.webhook_url is None:
+        found.append(f"{person.person_id} has a place on the ladders and no address: nobody can tell them of an alert")
+    known = person.site in (None, WATCHDOG_SITE) or await connection.fetchval(
+        "SELECT EXISTS (SELECT FROM pump_profile WHERE site = $1) OR EXISTS (SELECT FROM site WHERE site = $1)",
+        person.site,
+        timeout=STATEMENT_SECONDS,
+    )
+    if not known:
+        found.append(f"no pump is at the site {person.site} so far: {person.person_id} is told of nothing until one is")
+    return found
+
+
 async def set_webhook(connection: Connection, person_id: str, url: str) -> None:
     """Give somebody another webhook address; its secret stays.
 
@@ -188,15 +203,21 @@ async def set_password(connection: Connection, person_id: str, password: str, no
 async def roster(connection: Connection, site: str | None) -> list[Contact]:
     """Who may be told about alerts of a site, by sign-in name.
 
-    A pump without a known site concerns everybody: better one too many than nobody. The watchdog is told of the
-    synthetic pump's alarms, nobody else is, and of no other: it is a machine that would take them for its own.
+    A pump without a known site concerns everybody: better one too many than nobody. So does one at a site of whose
+    people nobody has an address (rule SYS-02 tells of that too). The watchdog is told of the synthetic pump's alarms,
+    nobody else is, and of no other: it is a machine that would take them for its own.
     """
     rows = await connection.fetch(
         """
-        SELECT person_id, ladder_role, email IS NOT NULL AS email, webhook_url IS NOT NULL AS webhook
-        FROM person
-        WHERE ladder_role IS NOT NULL AND disabled_at IS NULL
-              AND (site IS NOT DISTINCT FROM $2) = ($1::text IS NOT DISTINCT FROM $2) AND coalesce(site = $1, true)
+        WITH candidate AS (
+            SELECT person_id, ladder_role, email IS NOT NULL AS email, webhook_url IS NOT NULL AS webhook,
+                   coalesce(site = $1, true) AS here
+            FROM person
+            WHERE ladder_role IS NOT NULL AND disabled_at IS NULL
+                  AND (site IS NOT DISTINCT FROM $2) = ($1::text IS NOT DISTINCT FROM $2)
+        )
+        SELECT person_id, ladder_role, email, webhook FROM candidate
+        WHERE here OR NOT EXISTS (SELECT FROM candidate WHERE here AND (email OR webhook))
         ORDER BY person_id
         """,
         site,

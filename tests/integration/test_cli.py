@@ -226,6 +226,18 @@ def test_a_person_from_their_password_to_their_end(with_database: Command) -> No
     assert json.loads(with_database("people", "list", "--json").out)[0]["disabled_at"] is not None
 
 
+def test_a_person_whom_nobody_can_tell_is_added_with_a_warning(with_database: Command) -> None:
+    """It is allowed: the address may come later."""
+    said = with_database(
+        *("people", "add", "nora", "--name", "Nora", "--role", "primary", "--site", "nroth", "--password-stdin"),
+        stdin="a long enough password\n",
+    )
+
+    assert (said.code, said.out) == (0, "")
+    assert "no address" in said.err
+    assert "no pump is at the site nroth" in said.err
+
+
 def test_a_short_password_is_refused(with_database: Command) -> None:
     """The reason is one line and does not repeat it."""
     said = with_database("people", "add", "nora", "--name", "Nora", "--password-stdin", stdin="short\n")

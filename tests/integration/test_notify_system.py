@@ -219,6 +219,18 @@ async def test_a_page_that_reaches_nobody_is_an_alert_until_one_does(care: Care)
     assert await _open(care, "SYS-02") == []
 
 
+async def test_that_nobody_is_on_call_is_told_to_those_of_other_sites(care: Care) -> None:
+    """The site's own roster is empty, and the alert is about that."""
+    desk = Desk(care)
+    await care.pool.execute("UPDATE person SET site = 'south'")
+
+    await _watch(desk).look()
+    await desk.work()
+
+    assert await _open(care, "SYS-02") == [("high", "north")]
+    assert [row["person"] for row in await care.notifications()] == ["ada"]
+
+
 async def test_a_site_without_anybody_on_call_is_an_alert(care: Care) -> None:
     """Nobody with an address and a place on the ladder."""
     desk = Desk(care)

@@ -84,8 +84,40 @@ async def test_the_roster_of_a_site_has_its_own_people_and_those_of_every_site(p
     b = Contact("b", Role.BACKUP, (Channel.EMAIL,))
     c = Contact("c", Role.PHYSICIAN, ())
     assert await people.roster(pool, "north") == [a, c]
-    assert await people.roster(pool, "elsewhere") == [c]
+    assert await people.roster(pool, "south") == [b, c]
     assert await people.roster(pool, None) == [a, b, c]
+
+
+async def test_a_site_of_whose_people_none_can_be_told_concerns_everybody(pool: asyncpg.Pool) -> None:
+    """Or "nobody is on call" would be told to nobody; the watchdog is nobody."""
+    hook = {"webhook_url": "https://hooks.ward.test/x", "webhook_secret": "whsec_c2VjcmV0"}
+    team = [
+        NewPerson(person_id="a", display_name="A", ladder_role=Role.PRIMARY, site="north"),
+        NewPerson(person_id="b", display_name="B", email="b@w.test", ladder_role=Role.BACKUP, site="south"),
+        NewPerson(person_id="robot", display_name="R", ladder_role=Role.PRIMARY, site=WATCHDOG_SITE, **hook),
+    ]
+    for person in team:
+        await people.add(pool, person, PASSWORD)
+
+    told = {site: [found.person for found in await people.roster(pool, site)] for site in ("north", "nowhere", "south")}
+    await people.disable(pool, "robot", NOW)
+
+    assert told == {"north": ["a", "b"], "nowhere": ["a", "b"], "south": ["b"]}
+    assert await people.roster(pool, WATCHDOG_SITE) == []
+
+
+async def test_what_looks_like_a_slip_is_said(pool: asyncpg.Pool) -> None:
+    """A site that no pump is at, and a place on the ladders without an address."""
+    lost = NewPerson(person_id="nora", display_name="Nora", ladder_role=Role.PRIMARY, site="nroth")
+    sound = NewPerson(person_id="ben", display_name="Ben", email="b@w.test", ladder_role=Role.BACKUP, site="north")
+    before = await people.doubts(pool, sound)
+    await pool.execute("INSERT INTO site (site, time_zone) VALUES ('north', 'Europe/Berlin')")
+
+    address, place = await people.doubts(pool, lost)
+
+    assert ("no address" in address, "nroth" in place, len(before)) == (True, True, 1)
+    assert await people.doubts(pool, sound) == []
+    assert await people.doubts(pool, NewPerson(person_id="eve", display_name="Eve")) == []
 
 
 async def test_the_watchdog_is_told_of_its_own_site_only(pool: asyncpg.Pool) -> None:
