@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import time
 from datetime import UTC, datetime
@@ -28,6 +29,14 @@ class CanaryFailed(Exception):
         self.where, self.detail = where, detail
 
 
+class Unanswered(CanaryFailed):
+    """A station did not answer, or said that it cannot now: a moment later it may."""
+
+
+class StillHolds(CanaryFailed):
+    """The alert cannot be closed while its condition holds, as far as the page knows."""
+
+
 class Canary:
     """Runs rounds, one after the other.
 
@@ -49,6 +58,7 @@ class Canary:
         Raises:
             CanaryFailed: If a station refuses or does not answer, or no page came within ``limit_seconds``.
         """
+        await self._close_what_is_left()
         started = time.monotonic()
         arrived = self._pages.count
         await self._report(motor="running", alarms=[ALARM])
@@ -88,19 +98,36 @@ class Canary:
         if answer.status_code != 202 or answer.json()["rejected"]:
             raise CanaryFailed("ingest", f"answered {answer.status_code}")
 
+    async def _close_what_is_left(self) -> None:
+        """Close what an earlier round could not, or what paged between two: no open alert sounds anew."""
+        for alert_id in self._pages.left:
+            # Some end by themselves only, like an alert of the system about this site; those are in nobody's way.
+            with contextlib.suppress(StillHolds):
+                await self._close(alert_id)
+
     async def _resolve(self, alert_id: str) -> None:
-        """Close the alert on the care-team page, as a person would; the motor must be seen running first."""
+        """Close the alert; the worker must have applied that the alarm ended, and a short break is waited for."""
         deadline = time.monotonic() + REQUEST_SECONDS
         while True:
-            answer = await self._act(
-                f"/api/alerts/{alert_id}/resolve", {"reason": RESOLUTION, "text": "synthetic alarm"}
-            )
-            if answer.status_code == 200:
-                return
-            if answer.status_code != 409 or time.monotonic() > deadline:
-                raise CanaryFailed("web", f"answered {answer.status_code} to closing the alert")
-            # The worker has not yet applied the report that ends the alarm.
+            try:
+                return await self._close(alert_id)
+            except (StillHolds, Unanswered):
+                if time.monotonic() > deadline:
+                    raise
             await asyncio.sleep(0.2)
+
+    async def _close(self, alert_id: str) -> None:
+        """Close the alert on the care-team page, as a person would."""
+        answer = await self._act(f"/api/alerts/{alert_id}/resolve", {"reason": RESOLUTION, "text": "synthetic alarm"})
+        status, detail = answer.status_code, f"answered {answer.status_code} to closing the alert"
+        if status == 409:
+            raise StillHolds("web", detail)
+        if status >= 500:
+            raise Unanswered("web", detail)
+        if status not in (401, 403):
+            self._pages.closed(alert_id)
+        if status != 200:
+            raise CanaryFailed("web", detail)
 
     async def _act(self, path: str, fields: dict[str, str]) -> httpx.Response:
         for _ in range(2):
@@ -131,4 +158,4 @@ class Canary:
         try:
             return await self._client.request(method, url, timeout=REQUEST_SECONDS, **more)
         except httpx.HTTPError as error:
-            raise CanaryFailed(station, type(error).__name__) from error
+            raise Unanswered(station, type(error).__name__) from error

@@ -18,20 +18,34 @@ from starlette.routing import Route
 from streams.people import WATCHDOG_SITE
 
 MAX_BYTES: Final = 64 * 1024
+MOST_LEFT: Final = 100
 
 
 class Pages:
-    """The pages that arrived, of which only the newest is kept."""
+    """The pages that arrived, of which only the newest is kept, and which of their alerts are still to be closed."""
 
     def __init__(self) -> None:
         self.count = 0
         self._newest: dict[str, Any] = {}
+        self._left: dict[str, None] = {}
         self._arrival = asyncio.Condition()
+
+    @property
+    def left(self) -> tuple[str, ...]:
+        """Alerts that paged and are not known to be closed, the longest first."""
+        return tuple(self._left)
+
+    def closed(self, alert_id: str) -> None:
+        """The alert is over."""
+        self._left.pop(alert_id, None)
 
     async def arrived(self, page: dict[str, Any]) -> None:
         """Somebody was paged."""
         async with self._arrival:
             self.count, self._newest = self.count + 1, page
+            self._left[page["alert_id"]] = None
+            if len(self._left) > MOST_LEFT:
+                del self._left[next(iter(self._left))]
             self._arrival.notify_all()
 
     async def after(self, count: int) -> dict[str, Any]:
