@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from datetime import UTC, datetime
 from typing import Final
 
 import httpx
@@ -17,7 +16,7 @@ from services.watchdog.canary import Canary
 from services.watchdog.metrics import Metrics
 from services.watchdog.receiver import Pages, create_app
 from services.watchdog.settings import Settings
-from services.watchdog.watch import Watch
+from services.watchdog.watch import Watch, steady_clock
 from streams.operations import (
     STOPPING_SECONDS,
     Operations,
@@ -59,8 +58,8 @@ async def _watch(settings: Settings) -> None:
     ):
         structlog.get_logger().info("listening", name="pages", url=server.url)
         canary = Canary(settings, pages, client)
-        watch = Watch(settings, canary, Alarm(settings, metrics), metrics, lambda: datetime.now(UTC))
-        tasks = [asyncio.create_task(watch.rounds()), asyncio.create_task(watch.clock())]
+        watch = Watch(settings, canary, Alarm(settings, metrics), metrics, steady_clock())
+        tasks = [asyncio.create_task(part) for part in (watch.rounds(), watch.clock(), watch.tell())]
         stopping = asyncio.create_task(until_stopped(STOPPING_SECONDS))
         try:
             await asyncio.wait((stopping, *tasks), return_when=asyncio.FIRST_COMPLETED)

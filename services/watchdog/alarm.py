@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from typing import Final
 
@@ -13,7 +13,7 @@ import structlog
 from services.watchdog.metrics import Metrics
 from services.watchdog.settings import Settings
 from streams.domain.alert import Priority
-from streams.domain.deadman import DeadMan, Turn
+from streams.domain.deadman import Turn
 
 SEND_SECONDS: Final = 10.0
 TRIES: Final = 5
@@ -25,9 +25,9 @@ class Alarm:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._settings, self._metrics = settings, metrics
 
-    async def tell(self, man: DeadMan, turn: Turn | None, reason: str) -> bool:
+    async def tell(self, priority: Priority | None, turn: Turn | None, reason: str, since_pass: timedelta) -> bool:
         """One mail about where things stand; ``turn`` None: it is told again. Whether it was taken over."""
-        message = self._message(man, turn, reason)
+        message = self._message(priority, turn, reason, since_pass)
         try:
             async for attempt in stamina.retry_context(
                 on=(OSError, TimeoutError, aiosmtplib.SMTPException), attempts=TRIES, timeout=30.0, wait_initial=0.5
@@ -54,27 +54,29 @@ class Alarm:
             timeout=SEND_SECONDS,
         )
 
-    def _message(self, man: DeadMan, turn: Turn | None, reason: str) -> EmailMessage:
-        message = EmailMessage()
+    def _message(
+        self, priority: Priority | None, turn: Turn | None, reason: str, since_pass: timedelta
+    ) -> EmailMessage:
+        message, now = EmailMessage(), datetime.now(UTC)
         message["From"] = self._settings.watchdog_sender
         message["To"] = ", ".join(self._settings.recipients)
-        message["Subject"] = f"[Pumpwatch watchdog] {_headline(man, turn)}"
+        message["Subject"] = f"[Pumpwatch watchdog] {_headline(priority, turn)}"
         message.set_content(
-            f"{_headline(man, turn)}\n\n"
-            f"Last synthetic alarm that came through: {man.last_pass_at:%Y-%m-%d %H:%M:%S} UTC\n"
-            f"Now: {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC\n"
+            f"{_headline(priority, turn)}\n\n"
+            f"Last synthetic alarm that came through: {now - since_pass:%Y-%m-%d %H:%M:%S} UTC\n"
+            f"Now: {now:%Y-%m-%d %H:%M:%S} UTC\n"
             f"Where it stops: {reason or 'nowhere'}\n\n"
             "While the path is broken, alerts of pumps may reach nobody. Pumpwatch is not a medical device.\n"
         )
         return message
 
 
-def _headline(man: DeadMan, turn: Turn | None) -> str:
-    if turn is Turn.CLEARED or man.priority is None:
+def _headline(priority: Priority | None, turn: Turn | None) -> str:
+    if turn is Turn.CLEARED or priority is None:
         return "monitoring works again"
     again = " (still)" if turn is None else ""
     return (
-        f"{man.priority.upper()}: monitoring degraded{again}"
-        if man.priority is Priority.HIGH
+        f"{priority.upper()}: monitoring degraded{again}"
+        if priority is Priority.HIGH
         else "MEDIUM: monitoring may be degraded"
     )

@@ -1,10 +1,15 @@
-"""The two loops of the watchdog: rounds of the synthetic alarm, and the clock that misses them."""
+"""The loops of the watchdog: rounds of the synthetic alarm, the clock that misses them, and the telling of people.
+
+None waits for another: neither a path nor a mail server that hangs may stop the clock.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import structlog
@@ -20,11 +25,26 @@ LOOK_SECONDS: Final = 0.5
 _LEVELS: Final = {None: 0, Priority.MEDIUM: 1, Priority.HIGH: 2}
 
 
+def steady_clock() -> Callable[[], datetime]:
+    """A clock that is right at its start and never steps: a wall clock that is set back would hide a broken path."""
+    started_at, started = datetime.now(UTC), time.monotonic()
+    return lambda: started_at + timedelta(seconds=time.monotonic() - started)
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What people are to be told; ``turn`` None: it is told again."""
+
+    man: DeadMan
+    turn: Turn | None
+    reason: str
+
+
 class Watch:
     """Puts canary, dead man's switch and alarm together.
 
     Args:
-        clock: Service time, aware UTC.
+        clock: Service time, aware UTC, that never steps.
     """
 
     def __init__(
@@ -34,6 +54,8 @@ class Watch:
         self._canary, self._alarm, self._metrics, self._clock = canary, alarm, metrics, clock
         self.man = DeadMan(clock())
         self._reason, self._told_at = "no round has come through yet", clock()
+        self._untold: _News | None = None
+        self._bell = asyncio.Event()
 
     async def rounds(self) -> None:
         """Round after round, each at its fixed moment; one that takes longer delays the next."""
@@ -56,29 +78,45 @@ class Watch:
         now = self._clock()
         self._metrics.rounds.labels("passed").inc()
         self._metrics.round_seconds.observe(took)
-        self._metrics.last_pass.set(now.timestamp())
+        self._metrics.last_pass.set_to_current_time()
         self.man, turn = passed(self.man, now, self._limits)
         if turn is not None:
             self._reason = ""
-            await self._tell(turn)
+            self._tell(turn)
 
     async def clock(self) -> None:
         """Look at the clock twice a second, whatever the rounds are doing."""
         while True:
-            await self.look()
+            self.look()
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def look(self) -> None:
+    def look(self) -> None:
         """One look."""
         now = self._clock()
         self.man, turn = look(self.man, now, self._limits)
         self._metrics.degraded.set(_LEVELS[self.man.priority])
         repeat = timedelta(minutes=self._settings.watchdog_repeat_minutes)
-        if turn is not None or (self.man.priority is Priority.HIGH and now - self._told_at >= repeat):
-            await self._tell(turn)
+        if turn is not None:
+            self._tell(turn)
+        elif self.man.priority is Priority.HIGH and self._untold is None and now - self._told_at >= repeat:
+            self._tell(None)
 
-    async def _tell(self, turn: Turn | None) -> None:
+    async def tell(self) -> None:
+        """Tell people what is new, again and again until the mail server takes it or something newer is true."""
+        while True:
+            await self._bell.wait()
+            self._bell.clear()
+            while (news := self._untold) is not None:
+                age = self._clock() - news.man.last_pass_at
+                if not await self._alarm.tell(news.man.priority, news.turn, news.reason, age):
+                    await asyncio.sleep(LOOK_SECONDS)
+                    continue
+                self._told_at = self._clock()
+                if self._untold is news:
+                    self._untold = None
+
+    def _tell(self, turn: Turn | None) -> None:
         log = structlog.get_logger()
         log.warning("dead man's switch", turn=turn.value if turn else "still", priority=self.man.priority)
-        if await self._alarm.tell(self.man, turn, self._reason):
-            self._told_at = self._clock()
+        self._untold = _News(self.man, turn, self._reason)
+        self._bell.set()
