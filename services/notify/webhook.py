@@ -22,7 +22,7 @@ from services.notify.settings import Settings
 
 MAX_RESPONSE_BYTES: Final = 16 * 1024
 MAX_URL_LENGTH: Final = 2_048
-RETRYABLE: Final = frozenset({408, 425, 429})
+RETRYABLE: Final = frozenset({408, 421, 425, 429})
 # Cloud metadata answers at 192.0.0.192; Python 3.11 counts most of that block as global.
 _SPECIAL: Final = (ipaddress.ip_network("192.0.0.0/24"), ipaddress.ip_network("192.88.99.0/24"))
 _NAT64: Final = (ipaddress.ip_network("64:ff9b::/96"), ipaddress.ip_network("64:ff9b:1::/48"))
@@ -72,7 +72,9 @@ class Webhook:
     ) -> None:
         self._messages, self._allowed = messages, settings.webhook_hosts
         self._timeout = settings.notify_send_timeout_seconds / 2
-        limits = httpx.Limits(max_connections=settings.notify_concurrency, keepalive_expiry=20)
+        # No connection is kept: the pool knows it by the pinned IP address, at which another host may live, whose page
+        # would go to whoever proved to be the first one.
+        limits = httpx.Limits(max_connections=settings.notify_concurrency, max_keepalive_connections=0)
         self._client = httpx.AsyncClient(
             timeout=self._timeout, limits=limits, follow_redirects=False, trust_env=False, transport=transport
         )
@@ -89,7 +91,7 @@ class Webhook:
         """Return once the receiver has answered 2xx.
 
         Raises:
-            DeliveryError: 408, 425, 429, 5xx and network errors are retryable; redirects and other answers are not.
+            DeliveryError: 408, 421, 425, 429, 5xx and network errors are retryable; redirects and others are not.
         """
         now = datetime.now(UTC)
         body = json.dumps(self._messages.document(notice, now), separators=(",", ":")).encode()

@@ -123,6 +123,7 @@ async def test_a_bad_secret_is_a_failure_and_nothing_is_sent(secret: str | None)
         (503, DeliveryFailure.TRY_LATER, True),
         (429, DeliveryFailure.TRY_LATER, True),
         (408, DeliveryFailure.TRY_LATER, True),
+        (421, DeliveryFailure.TRY_LATER, True),
         (400, DeliveryFailure.REFUSED, False),
         (410, DeliveryFailure.REFUSED, False),
         (302, DeliveryFailure.REFUSED, False),
@@ -135,6 +136,22 @@ async def test_an_answer_decides_whether_to_try_again(status: int, reason: Deliv
         failure = await failure_of(webhook, url)
 
     assert (failure.reason, failure.retryable) == (reason, retryable)
+
+
+async def test_no_connection_serves_two_pages() -> None:
+    """Two hosts may share an address: each page's receiver has to prove itself anew."""
+    ports: list[int] = []
+
+    def note(request: Request) -> Response:
+        assert request.client is not None
+        ports.append(request.client.port)
+        return Response(status_code=204)
+
+    async with Receiver(note).running() as url, hook("127.0.0.1") as webhook:
+        for _ in range(3):
+            await webhook.send(notice(), hook_at(url))
+
+    assert len(set(ports)) == 3
 
 
 async def test_a_redirect_is_not_followed() -> None:
