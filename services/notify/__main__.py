@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from services.notify.run import run
 from services.notify.settings import Settings
 from streams.operations import PortTaken, configure_logging
+from streams.rule_errors import RuleError
 
 UNEXPECTED: Final = 70
 """EX_SOFTWARE: a part ended that must not; whoever supervises the process starts it again."""
@@ -34,7 +35,7 @@ def main() -> int:
     logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
         uvloop.run(run(settings, instance=f"{socket.gethostname()}-{os.getpid()}"))
-    except PortTaken as error:
+    except (PortTaken, RuleError) as error:
         structlog.get_logger().error("cannot start", reason=str(error))
         return 1
     except Exception as error:  # noqa: BLE001 -- the process' outermost loop

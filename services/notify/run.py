@@ -26,9 +26,9 @@ from services.notify.settings import Settings
 from services.notify.system_watch import EVERY_SECONDS as WATCH_SECONDS
 from services.notify.system_watch import SystemWatch
 from services.notify.webhook import Webhook
-from streams import rulebook
 from streams.domain.escalation import Channel as ChannelName
 from streams.operations import HEARTBEAT_SECONDS, NO_DATABASE, STOPPING_SECONDS, Operations, record_beat, until_stopped
+from streams.rules_in_force import RulesInForce
 from streams.store import Store
 
 CONNECTIONS: Final = 8
@@ -46,8 +46,10 @@ async def run(settings: Settings, instance: str) -> None:
 
     Raises:
         PortTaken: If the operations port is taken.
+        RuleError: If a rule cannot be used.
     """
     metrics, wakes = Metrics(), Wakes()
+    rules = RulesInForce.load(settings.rules, metrics.registry)
     dsn = settings.postgres.get_secret_value()
     listener = Listener(dsn, wakes)
     store: Store | None = None
@@ -68,8 +70,9 @@ async def run(settings: Settings, instance: str) -> None:
             async with _channels(settings) as channels:
                 intake = Intake(store.pool, settings, metrics, wakes, store.re_raise)
                 delivery = Delivery(store.pool, settings, metrics, wakes, channels)
-                parts = _parts(settings, metrics, wakes, store.pool, intake, delivery)
-                await _together([*parts, listener.run(), _beat(store.pool, instance, metrics)], stopping)
+                watch = SystemWatch(store.pool, rules, metrics, intake.look_at, datetime.now(UTC))
+                parts = _parts(settings, metrics, wakes, store.pool, intake, delivery, watch)
+                await _together([*parts, rules.watch(), listener.run(), _beat(store.pool, instance, metrics)], stopping)
                 await delivery.finish()
         finally:
             await store.close()
@@ -113,11 +116,16 @@ async def _channels(settings: Settings) -> AsyncIterator[Mapping[str, Channel]]:
 
 
 def _parts(
-    settings: Settings, metrics: Metrics, wakes: Wakes, pool: Pool, intake: Intake, delivery: Delivery
+    settings: Settings,
+    metrics: Metrics,
+    wakes: Wakes,
+    pool: Pool,
+    intake: Intake,
+    delivery: Delivery,
+    watch: SystemWatch,
 ) -> list[Coroutine[Any, Any, None]]:
     """Everything that goes on beside each other; none waits for another."""
     auditor, gauges = Auditor(pool, settings, metrics, intake.look_at), Gauges(pool, metrics)
-    watch = SystemWatch(pool, rulebook.load(settings.rules), metrics, intake.look_at, datetime.now(UTC))
     return [
         go_round("intake", intake.take_news, metrics, wakes.intake),
         go_round("ladders", intake.climb, metrics, wakes.ladders),

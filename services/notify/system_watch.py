@@ -22,6 +22,7 @@ from streams.domain.rule import RuleBook
 from streams.domain.system import Observation, PumpSeen, SiteSeen
 from streams.people import WATCHDOG_SITE
 from streams.rulebook import system_book
+from streams.rules_in_force import RulesInForce
 
 EVERY_SECONDS: Final = 5.0
 STATEMENT_SECONDS: Final = 10.0
@@ -121,7 +122,7 @@ class SystemWatch:
 
     Args:
         pool: Connections of the application's role.
-        rules: The rules; those of the system are judged here.
+        rules: The rules in force; those of the system are judged here.
         metrics: What is counted.
         look_at: Asks escalation about alerts now.
         now: Service time of the start, aware UTC.
@@ -130,24 +131,25 @@ class SystemWatch:
     def __init__(
         self,
         pool: Pool,
-        rules: RuleBook,
+        rules: RulesInForce,
         metrics: Metrics,
         look_at: Callable[[Sequence[UUID]], Awaitable[None]],
         now: datetime,
     ) -> None:
         self._pool, self._rules, self._metrics, self._look_at = pool, rules, metrics, look_at
-        self._book = system_book(rules, now)
-        self._mine = [rule.id for rule in rules if rule.lives_in == "notify"]
+        self._judged, self._book = rules.book, system_book(rules.book, now)
 
     async def look(self) -> bool:
         """One round; whether there may be more silences that a storm has left alone."""
         async with self._pool.acquire() as connection, connection.transaction():
             await system_alerts.lock(connection)
             now: datetime = await connection.fetchval("SELECT clock_timestamp()")
-            observation = await self._observe(connection, now)
-            known = await system_alerts.open_alerts(connection, self._mine)
+            rules = self._taken_over(now)
+            observation = await self._observe(connection, rules, now)
+            mine = [rule.id for rule in rules if rule.lives_in == "notify"]
+            known = await system_alerts.open_alerts(connection, mine)
             verdict = self._book.judge(observation, list(known))
-            opened = await system_alerts.open_all(connection, verdict.opens, self._rules, now)
+            opened = await system_alerts.open_all(connection, verdict.opens, rules, now)
             await system_alerts.close_all(connection, [known[alert] for alert in verdict.closes], now)
         if opened or verdict.closes:
             log = structlog.get_logger()
@@ -156,9 +158,15 @@ class SystemWatch:
         await self._look_at([row["alert_id"] for row in left])
         return len(left) == MOST_LEFT
 
-    async def _observe(self, connection: system_alerts.Connection, now: datetime) -> Observation:
+    def _taken_over(self, now: datetime) -> RuleBook:
+        """The rules in force; changed ones begin to judge now: what is open may clear later by that, never earlier."""
+        if self._rules.book is not self._judged:
+            self._judged, self._book = self._rules.book, system_book(self._rules.book, now)
+        return self._judged
+
+    async def _observe(self, connection: system_alerts.Connection, rules: RuleBook, now: datetime) -> Observation:
         sites = await connection.fetch(_SITES, now, timeout=STATEMENT_SECONDS)
-        storm, silent = self._rules["SYS-01"].parameters, self._rules["SYS-02"].parameters
+        storm, silent = rules["SYS-01"].parameters, rules["SYS-02"].parameters
         pumps = await connection.fetch(
             _PUMPS, now, float(storm["patient_opened"]), MOST_PUMPS, timeout=STATEMENT_SECONDS
         )

@@ -16,6 +16,7 @@ from services.notify.system_watch import SystemWatch
 from streams.domain.alert import AlertEventKind, Priority
 from streams.domain.escalation import Policy
 from streams.rulebook import load
+from streams.rules_in_force import RulesInForce
 from streams.settings import RULES
 from tests.services.notify.care import HOUR, Care, now
 from tests.services.notify.desk import LATER, LOST, REFUSED, Desk, PlayedChannel
@@ -205,7 +206,7 @@ async def test_a_deadline_whose_page_is_lost_is_told_to_everyone(care: Care) -> 
     await care.change(alert_id, AlertEventKind.AMENDED, physician_by=now() - SECOND)
     await desk.work(rounds=3)
     tried = Counter(row["person"] for row in await care.notifications(alert_id) if row["state"] == "failed")
-    watch = SystemWatch(care.pool, load(RULES), desk.metrics, desk.intake.look_at, now())
+    watch = SystemWatch(care.pool, RulesInForce(load(RULES)), desk.metrics, desk.intake.look_at, now())
     await watch.look()
     opened = await care.pool.fetchval("SELECT count(*) FROM alert WHERE rule_id = 'SYS-02' AND resolved_at IS NULL")
     unreached = ("cleo",)
@@ -287,7 +288,7 @@ async def test_a_ladder_that_was_used_up_while_the_mail_was_away_goes_on(care: C
 
     await desk.work(rounds=6)
     used_up = await care.states(alert_id)
-    await SystemWatch(care.pool, load(RULES), desk.metrics, desk.intake.look_at, now()).look()
+    await SystemWatch(care.pool, RulesInForce(load(RULES)), desk.metrics, desk.intake.look_at, now()).look()
     away.answer = None
     await desk.age(alert_id, 5 * MINUTE)
     await desk.work(rounds=3)

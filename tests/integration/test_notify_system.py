@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -12,9 +13,11 @@ import pytest
 from services.notify.system_watch import SystemWatch
 from streams import audit
 from streams.domain.alert import AlertEventKind, Priority
+from streams.domain.rule import RuleBook
 from streams.domain.system import SystemFinding
 from streams.people import WATCHDOG_SITE
 from streams.rulebook import load
+from streams.rules_in_force import RulesInForce
 from streams.settings import RULES
 from streams.system_alerts import open_all
 from tests.services.notify.care import Care, care_of
@@ -38,9 +41,9 @@ async def care(database: Database) -> AsyncIterator[Care]:
         yield care
 
 
-def _watch(desk: Desk, started_ago: timedelta = timedelta(0)) -> SystemWatch:
+def _watch(desk: Desk, started_ago: timedelta = timedelta(0), rules: RulesInForce | None = None) -> SystemWatch:
     started_at = datetime.now(UTC) - started_ago
-    return SystemWatch(desk.care.pool, RULEBOOK, desk.metrics, desk.intake.look_at, started_at)
+    return SystemWatch(desk.care.pool, rules or RulesInForce(RULEBOOK), desk.metrics, desk.intake.look_at, started_at)
 
 
 async def _silent(care: Care, count: int) -> list[UUID]:
@@ -258,6 +261,23 @@ async def test_the_watchdog_is_on_call_for_nobody(care: Care) -> None:
     await _watch(Desk(care)).look()
 
     assert sorted(await _open(care, "SYS-02"), key=str) == [("high", "north"), ("high", None)]
+
+
+async def test_changed_rules_are_judged_by_from_the_next_round_on(care: Care) -> None:
+    """Without a restart, as everywhere."""
+    rules = RulesInForce(RULEBOOK)
+    watch = _watch(Desk(care), rules=rules)
+    await _silent(care, 40)
+    await watch.look()
+    before = await _open(care, "SYS-01")
+
+    parameters = {**RULEBOOK["SYS-01"].parameters, "silent_share": 0.1}
+    rules.book = RuleBook(
+        tuple(replace(rule, parameters=parameters) if rule.id == "SYS-01" else rule for rule in RULEBOOK)
+    )
+    await watch.look()
+
+    assert (before, await _open(care, "SYS-01")) == ([], [("high", "north")])
 
 
 async def test_many_alerts_of_one_pump_are_a_storm(care: Care) -> None:

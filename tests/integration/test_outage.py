@@ -72,7 +72,7 @@ class Site:
         """One look at the whole."""
         desk = Desk(Care(self.ground.store))
         pool, started_at = self.ground.store.pool, datetime.now(UTC) - started_ago
-        await SystemWatch(pool, RULEBOOK, desk.metrics, desk.intake.look_at, started_at).look()
+        await SystemWatch(pool, RulesInForce(RULEBOOK), desk.metrics, desk.intake.look_at, started_at).look()
 
     async def causes(self) -> dict[str, tuple[str, str]]:
         """Per pump that was heard again, why its silence ended: as the alert says it, and as history does."""
