@@ -14,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -29,7 +30,9 @@ from services.emulator.load import LoadPlan, generate, write_profiles
 from services.emulator.settings import Settings as EmulatorSettings
 from services.ingest.settings import Settings as IngestSettings
 from services.notify.settings import Settings as NotifySettings
+from services.standalone.mailbox import Settings as MailboxSettings
 from services.standalone.settings import Settings as StackSettings
+from services.watchdog.settings import Settings as WatchdogSettings
 from services.web.settings import Settings as WebSettings
 from streams import audit, care_records, gateways, migrations, people, profiles, rehearsal, rule_file, rulebook
 from streams.domain.care import CareKind, CareRejected, care_document
@@ -41,7 +44,6 @@ from streams.settings import PREFIX, CoreSettings
 from streams.worker_settings import Settings as WorkerSettings
 
 REDACTED: Final = "(redacted)"
-SETTINGS: Final = (IngestSettings, WorkerSettings, NotifySettings, WebSettings, EmulatorSettings)
 
 Value = TypeVar("Value")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -52,10 +54,24 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 class MigrationSettings(CoreSettings):
     """Who migrates, and the passwords that roles get."""
 
-    admin_postgres: SecretStr
+    admin_postgres: SecretStr | None = None
     migrator_password: SecretStr | None = None
     app_password: SecretStr | None = None
     read_password: SecretStr | None = None
+
+
+SETTINGS: Final[tuple[Callable[[], CoreSettings], ...]] = (
+    # First, so that the services' defaults count; and what is asked of a cluster does not concern it.
+    partial(StackSettings, replication_factor=1),
+    MailboxSettings,
+    IngestSettings,
+    WorkerSettings,
+    NotifySettings,
+    WebSettings,
+    EmulatorSettings,
+    WatchdogSettings,
+    MigrationSettings,
+)
 
 
 def _group(name: str, text: str) -> typer.Typer:
@@ -450,6 +466,8 @@ def migrate() -> None:
     ..._FILE.
     """
     settings = MigrationSettings()
+    if settings.admin_postgres is None:
+        fail("which database? set PUMPWATCH_ADMIN_POSTGRES or PUMPWATCH_ADMIN_POSTGRES_FILE", UNUSABLE)
     given = {
         migrations.MIGRATOR: settings.migrator_password,
         migrations.APPLICATION: settings.app_password,
@@ -478,7 +496,7 @@ def config_show(
     redacted: Annotated[bool, typer.Option("--redacted/--with-secrets", help="Whether to hide secrets.")] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Show the settings that every service would start with in this environment."""
+    """Show the settings that every process, `migrate` and `make run` would start with in this environment."""
     settings = {name: value for kind in SETTINGS for name, value in dict(kind()).items()}
     shown = {f"{PREFIX}{name.upper()}": _open(value, redacted) for name, value in sorted(settings.items())}
     if as_json:
