@@ -98,7 +98,7 @@ async def _work(settings: Settings) -> None:
         await patiently(partial(provision, settings), TRANSIENT, START_SECONDS)
         topic = settings.topic(topics.TELEMETRY.name)
         letters = await stack.enter_async_context(
-            KafkaDeadLetters(settings.kafka, settings.topic(topics.DEAD_LETTERS.name))
+            KafkaDeadLetters(settings.kafka_client(), settings.topic(topics.DEAD_LETTERS.name))
         )
         applier = Applier(settings, topic, store, rules, letters, PostgresLimits(store.pool), metrics, now)
         worker = Worker(settings, topic, store, PostgresOffsets(store, topic), applier, metrics, fatal)

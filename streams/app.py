@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Final, cast
 
 import faust
+from faust.auth import SASLCredentials, SSLCredentials
 from faust.types import TP
 
 from streams.consumer import Consumer, PostgresTransport
@@ -39,6 +40,7 @@ def create_app(settings: Settings, worker: Worker) -> faust.App:
         settings.topic_prefix + NAME,
         version=1,  # Part of the group id: changed only on purpose.
         broker=[f"kafka://{address.strip()}" for address in settings.kafka.split(",")],
+        broker_credentials=credentials(settings),
         store="memory://",
         processing_guarantee="at_least_once",  # Faust's exactly_once loses and repeats records.
         # Kafka's committed offset is only a hint for lag tools.
@@ -82,6 +84,19 @@ def create_app(settings: Settings, worker: Worker) -> faust.App:
     app.agent(topic, name="telemetry", concurrency=1)(telemetry)
     _give_control(app, worker)
     return app
+
+
+def credentials(settings: Settings) -> SASLCredentials | SSLCredentials | None:
+    """How the app signs in to Kafka, in Faust's words."""
+    context = settings.kafka_tls()
+    if settings.kafka_security.signs_in:
+        return SASLCredentials(
+            username=settings.kafka_user,
+            password=settings.kafka_password.get_secret_value(),
+            ssl_context=context,
+            mechanism=settings.kafka_mechanism.value,
+        )
+    return None if context is None else SSLCredentials(context)
 
 
 def _give_control(app: faust.App, worker: Worker) -> None:

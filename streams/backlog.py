@@ -27,8 +27,8 @@ class Backlog:
         self._group = settings.topic(topics.FEEDER_GROUP)
         topic = settings.topic(topics.BACKLOG.name)
         self._partitions = [TopicPartition(topic, number) for number in range(settings.partitions)]
-        self._consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka)
-        self._admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka)
+        self._consumer = AIOKafkaConsumer(**settings.kafka_client())
+        self._admin = AIOKafkaAdminClient(**settings.kafka_client())
 
     async def __aenter__(self) -> Self:
         """Connect.

@@ -7,10 +7,11 @@ loses it. Origin topic, partition, offset and index identify a repeat.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Final, Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 import asyncpg
 from aiokafka import AIOKafkaProducer
@@ -83,12 +84,17 @@ class DeadLetters(Protocol):
 
 
 class KafkaDeadLetters:
-    """Dead letters on a topic of their own; an async context manager."""
+    """Dead letters on a topic of their own; an async context manager.
 
-    def __init__(self, bootstrap: str, topic: str) -> None:
+    Args:
+        client: How Kafka is reached, as `CoreSettings.kafka_client` says.
+        topic: Their topic.
+    """
+
+    def __init__(self, client: Mapping[str, Any], topic: str) -> None:
         self._topic = topic
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=bootstrap,
+            **client,
             acks="all",
             enable_idempotence=True,
             request_timeout_ms=int(SEND_SECONDS * 1000),

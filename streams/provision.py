@@ -40,7 +40,7 @@ async def provision(settings: CoreSettings) -> tuple[str, ...]:
             f"replication factor {settings.replication_factor} loses accepted reports with one disk; "
             f"set PUMPWATCH_REPLICATION_FACTOR to {SAFE_COPIES}, or PUMPWATCH_DEVELOPMENT on a machine for trying out"
         )
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka, request_timeout_ms=TIMEOUT_MS)
+    admin = AIOKafkaAdminClient(**settings.kafka_client(), request_timeout_ms=TIMEOUT_MS)
     await admin.start()
     try:
         existing = set(await admin.list_topics())

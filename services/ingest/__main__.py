@@ -76,7 +76,7 @@ async def main(settings: Settings) -> None:
         known = KnownGateways()
         tokens = Tokens(pool, known, metrics)
         await patiently(tokens.load, _STARTING, START_SECONDS)
-        publisher = KafkaPublisher(settings.kafka, settings.ingest_produce_seconds, metrics)
+        publisher = KafkaPublisher(settings.kafka_client(), settings.ingest_produce_seconds, metrics)
         await patiently(publisher.__aenter__, _STARTING, START_SECONDS)
         stack.push_async_exit(publisher)
         letters = KafkaPublisher(settings.kafka, settings.ingest_produce_seconds, metrics, shown=False)

@@ -114,7 +114,7 @@ class Feeder:
     async def _session(self) -> None:
         # A broker answers one connection's requests in turn: beside a fetch that waits for records, each question for
         # end offsets would wait too. So it is asked on a connection that fetches nothing.
-        observer = AIOKafkaConsumer(bootstrap_servers=self._settings.kafka, enable_auto_commit=False)
+        observer = AIOKafkaConsumer(**self._settings.kafka_client(), enable_auto_commit=False)
         consumer = self._consumer()
         try:
             async with asyncio.timeout(START_SECONDS):
@@ -129,7 +129,7 @@ class Feeder:
     def _consumer(self) -> AIOKafkaConsumer:
         return AIOKafkaConsumer(
             self._backlog,
-            bootstrap_servers=self._settings.kafka,
+            **self._settings.kafka_client(),
             group_id=self._settings.topic(topics.FEEDER_GROUP),
             enable_auto_commit=False,
             auto_offset_reset="earliest",

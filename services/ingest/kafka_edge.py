@@ -185,7 +185,7 @@ class KafkaEdge:
 
     async def _session(self) -> None:
         consumer = self._make(
-            bootstrap_servers=self._settings.kafka,
+            **self._settings.kafka_client(),
             group_id=self._settings.topic(GROUP),
             enable_auto_commit=False,
             auto_offset_reset="earliest",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, Self
 
@@ -88,7 +88,7 @@ class KafkaPublisher:
     then.
 
     Args:
-        bootstrap: Kafka's addresses.
+        client: How Kafka is reached, as `CoreSettings.kafka_client` says.
         wait_seconds: How long a record may wait for its acknowledgement.
         metrics: Where it counts.
         make: Makes a producer; for tests.
@@ -97,7 +97,7 @@ class KafkaPublisher:
 
     def __init__(
         self,
-        bootstrap: str,
+        client: Mapping[str, Any],
         wait_seconds: float,
         metrics: Metrics,
         make: Callable[..., AIOKafkaProducer] = AIOKafkaProducer,
@@ -105,7 +105,7 @@ class KafkaPublisher:
         shown: bool = True,
     ) -> None:
         self._shown = shown
-        self._bootstrap, self._wait_seconds, self._metrics, self._make = bootstrap, wait_seconds, metrics, make
+        self._client, self._wait_seconds, self._metrics, self._make = client, wait_seconds, metrics, make
         self._producer: AIOKafkaProducer | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._closing: set[asyncio.Task[None]] = set()
@@ -208,7 +208,7 @@ class KafkaPublisher:
 
     async def _connected(self) -> AIOKafkaProducer:
         producer = self._make(
-            bootstrap_servers=self._bootstrap,
+            **self._client,
             acks="all",
             enable_idempotence=True,
             linger_ms=0,

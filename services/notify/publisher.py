@@ -145,7 +145,7 @@ class Publisher:
     @contextlib.asynccontextmanager
     async def _producer(self) -> AsyncIterator[AIOKafkaProducer]:
         producer = AIOKafkaProducer(
-            bootstrap_servers=self._settings.kafka,
+            **self._settings.kafka_client(),
             client_id="pumpwatch-notify",
             acks="all",
             enable_idempotence=True,

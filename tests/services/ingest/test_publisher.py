@@ -60,7 +60,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[Producer]:
 
 async def test_a_record_is_where_kafka_says(made: list[Producer]) -> None:
     """All in-sync replicas, idempotent, without further linger: the settings that acceptance rests on."""
-    async with KafkaPublisher("kafka:1", 30, Metrics(), Producer) as publisher:
+    async with KafkaPublisher({"bootstrap_servers": "kafka:1"}, 30, Metrics(), Producer) as publisher:
         assert await publisher.publish("t", b"v", partition=4) == Position(4, 7)
 
     assert len(made) == 1
@@ -74,7 +74,7 @@ async def test_a_record_is_where_kafka_says(made: list[Producer]) -> None:
 async def test_a_producer_that_fails_a_record_is_replaced_once(made: list[Producer], fault: str) -> None:
     """However many records it holds, one new producer takes over, and the old one is stopped."""
     metrics = Metrics()
-    async with KafkaPublisher("kafka:1", 0.05, metrics, Producer) as publisher:
+    async with KafkaPublisher({"bootstrap_servers": "kafka:1"}, 0.05, metrics, Producer) as publisher:
         setattr(made[0], fault, True)
         results = await asyncio.gather(*(publisher.publish("t", b"v") for _ in range(5)), return_exceptions=True)
 
@@ -131,7 +131,7 @@ async def test_a_record_that_is_too_large_costs_no_producer(made: list[Producer]
 
 async def test_between_producers_nothing_is_acknowledged(made: list[Producer]) -> None:
     """Without a connection a record is refused at once: nobody waits for what cannot come."""
-    publisher = KafkaPublisher("kafka:1", 30, Metrics(), Producer)
+    publisher = KafkaPublisher({"bootstrap_servers": "kafka:1"}, 30, Metrics(), Producer)
 
     with pytest.raises(NotAcknowledged, match="no connection"):
         await publisher.publish("t", b"v")
