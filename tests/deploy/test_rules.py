@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from services.ingest.metrics import RequestOutcome
+from services.ingest.metrics import RequestOutcome, Transport
 from tests.deploy.files import RULE_TESTS, RULES, RUNBOOKS, SCRAPE, alerts
 
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation"]
@@ -72,3 +72,10 @@ def test_refusals_are_named_as_ingest_names_them() -> None:
 
     assert named is not None
     assert set(named[1].split("|")) <= set(RequestOutcome)
+
+
+def test_a_report_refused_over_http_is_told_and_no_dead_letter() -> None:
+    """Both edges count what they refuse; only Kafka's keeps it, and that is told by another alert."""
+    told = set(re.findall(r'transport="(\w+)"', ALERTS["PumpwatchReportsRefused"]["expr"]))
+
+    assert told == {Transport.HTTP.value}
