@@ -28,7 +28,7 @@ class Metrics:
             registry=self.registry,
         )
         self.degraded = Gauge(
-            "pumpwatch_monitoring_degraded",
+            "pumpwatch_watchdog_degraded",
             "0: the path works; 1: MEDIUM, 2: HIGH, by the dead man's switch.",
             registry=self.registry,
         )

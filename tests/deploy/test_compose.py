@@ -100,7 +100,7 @@ def test_nothing_is_published_beyond_this_host_by_default() -> None:
     published = [port for service in EVERY.values() for port in service.get("ports", [])]
 
     assert published
-    assert all(re.fullmatch(r"\$\{PUMPWATCH_[A-Z]+_PUBLISH:-127\.0\.0\.1:\d+\}:\d+", port) for port in published)
+    assert all(re.fullmatch(r"\$\{PUMPWATCH_[A-Z_]+_PUBLISH:-127\.0\.0\.1:\d+\}:\d+", port) for port in published)
 
 
 def test_every_variable_is_in_the_example_and_no_secret_has_a_default() -> None:
@@ -128,13 +128,22 @@ def test_every_setting_of_a_service_exists(name: str, settings: type[CoreSetting
 
 
 def test_the_watchdog_is_asked_and_paged_on_its_own_ports() -> None:
-    """The health check asks the metrics port, and what is published is where notify delivers."""
+    """The health check asks the metrics port, and what is published is where notify delivers and Prometheus scrapes."""
     health, receiver = (
         WatchdogSettings.model_fields[f"watchdog_{name}_port"].default for name in ("metrics", "receiver")
     )
 
     assert f"http://127.0.0.1:{health}/livez" in WATCHDOG["healthcheck"]["test"][-1]
-    assert [port.rpartition(":")[2] for port in WATCHDOG["ports"]] == [str(receiver)]
+    assert [port.rpartition(":")[2] for port in WATCHDOG["ports"]] == [str(receiver), str(health)]
+
+
+def test_prometheus_scrapes_the_watchdog_on_its_own_host() -> None:
+    """By a name that the compose file gives to that host's address."""
+    port = WatchdogSettings.model_fields["watchdog_metrics_port"].default
+    scraped = read(DEPLOY / "prometheus" / "prometheus.yml")["scrape_configs"][0]["static_configs"]
+
+    assert {"targets": [f"watchdog:{port}"], "labels": {"service": "watchdog"}} in scraped
+    assert SERVICES["prometheus"]["extra_hosts"] == ["watchdog:${PUMPWATCH_WATCHDOG_ADDRESS:-127.0.0.1}"]
 
 
 @pytest.mark.parametrize("name", sorted(ONCE))

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from services.ingest.metrics import Metrics as IngestMetrics
 from services.ingest.metrics import RequestOutcome, Transport
+from services.notify.metrics import Metrics as NotifyMetrics
+from services.watchdog.metrics import Metrics as WatchdogMetrics
+from services.web.metrics import Metrics as WebMetrics
+from streams.metrics import Metrics as WorkerMetrics
 from tests.deploy.files import RULE_TESTS, RULES, RUNBOOKS, SCRAPE, alerts
 
 SECTIONS = ["Meaning", "Impact", "Diagnosis", "Mitigation"]
@@ -79,3 +85,13 @@ def test_a_report_refused_over_http_is_told_and_no_dead_letter() -> None:
     told = set(re.findall(r'transport="(\w+)"', ALERTS["PumpwatchReportsRefused"]["expr"]))
 
     assert told == {Transport.HTTP.value}
+
+
+def test_no_metric_means_two_things() -> None:
+    """What two processes export under one name, rules and dashboard add up: only what both count in the same sense."""
+    registries = (IngestMetrics(), WorkerMetrics(), NotifyMetrics(), WebMetrics(), WatchdogMetrics())
+    exported = Counter(family.name for metrics in registries for family in metrics.registry.collect())
+
+    shared = {name for name, processes in exported.items() if processes > 1}
+
+    assert shared == {"pumpwatch_dead_letter", "pumpwatch_batch_reports", "pumpwatch_alert_latency_seconds"}

@@ -21,11 +21,11 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Sink
 
 from services.standalone.child import Child, free_port
-from streams import gateways, topics
+from streams import gateways, people, topics
 from tests.deploy.files import RULES, SCRAPE, Query, alerts, metric_names, queries, read
 from tests.stack import Stack, eventually
 
-SERVICES = ("ingest", "worker", "notify", "web")
+SERVICES = ("ingest", "worker", "notify", "web", "watchdog")
 GATEWAY = "gateway-1"
 RATE_INTERVAL = "20s"
 WAIT_SECONDS = 40.0
@@ -142,7 +142,15 @@ async def watched(stack: Stack, folder: Path) -> AsyncIterator[Watched]:
             "INSERT INTO person (person_id, display_name, password_hash, email, ladder_role) "
             "VALUES ('ada', 'Ada', '', 'ada@example.org', 'primary')"
         )
-        await stack.start(*SERVICES)
+        await stack.start(*(name for name in SERVICES if name != "watchdog"))
+        # Without a token it sees no alarm come through; here only what it exports matters.
+        env = {
+            "PUMPWATCH_WATCHDOG_INGEST_URL": await stack.services["ingest"].url("http"),
+            "PUMPWATCH_WATCHDOG_WEB_URL": await stack.services["web"].url("http"),
+            "PUMPWATCH_WATCHDOG_SMTP_PORT": str(mail.port),
+            "PUMPWATCH_WATCHDOG_WEBHOOK_SECRET": people.new_webhook_secret(),
+        }
+        await stack.service("watchdog", env).start()
         sending = asyncio.create_task(send_reports(stack, token))
         try:
             async with prometheus(stack, folder) as client:
