@@ -79,7 +79,7 @@ async def main(settings: Settings) -> None:
         publisher = KafkaPublisher(settings.kafka_client(), settings.ingest_produce_seconds, metrics)
         await patiently(publisher.__aenter__, _STARTING, START_SECONDS)
         stack.push_async_exit(publisher)
-        letters = KafkaPublisher(settings.kafka, settings.ingest_produce_seconds, metrics, shown=False)
+        letters = KafkaPublisher(settings.kafka_client(), settings.ingest_produce_seconds, metrics, shown=False)
         await patiently(letters.__aenter__, _STARTING, START_SECONDS)
         stack.push_async_exit(letters)
         batcher = Batcher(publisher, settings, metrics)

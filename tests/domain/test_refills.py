@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from streams.domain.alert import AlertRecord
-from streams.domain.conditions.refill import watch_until
 from streams.domain.conditions.reservoir import outlook
 from streams.domain.observing.fills import FillLog, Outcome, over_infused, refill_ratios
 from streams.domain.rule import View
@@ -294,18 +293,35 @@ def test_a_sensing_pump_remembers_few_levels() -> None:
     assert 7 <= len(world.head.state.volumes.higher) <= 8
 
 
-def test_a_watch_is_on_for_a_day_after_a_restart() -> None:
-    """What THR-07 asks: exclusive at its end, off without an alert."""
-    reports = [{"at": "PT0H", "motor": "stopped"}, {"at": "PT13H", "motor": "running"}]
-    world, _ = lives(reports, "PT14H", MORPHINE)
+@pytest.mark.parametrize(("at", "priority"), [("PT37H", "high"), ("PT37H1S", "medium")])
+def test_every_symptom_is_urgent_for_a_day_after_a_restart(at: str, priority: str) -> None:
+    """THR-07 on an opioid, where itching alone is MEDIUM: the watch of REF-04 includes its end."""
+    reports: list[dict[str, Any]] = [
+        {"at": "PT0H", "motor": "stopped"},
+        {"at": "PT13H", "motor": "running"},
+        {"at": at, "motor": "running", "events": [{"type": "symptom_report", "codes": ["itching"]}]},
+    ]
 
-    def watch(at: datetime) -> datetime | None:
-        therapy = profiles_of(MORPHINE).therapy(at)
-        return watch_until(View(world.head.state, therapy, world.head.tracks, at))
+    world, _ = lives(reports, "PT38H", MORPHINE)
 
-    assert watch(moment("PT14H")) == moment("PT37H")
-    assert watch(moment("PT37H") - timedelta(seconds=1)) == moment("PT37H")
-    assert watch(moment("PT37H")) is None
+    assert row(world, "THR-07").priority == priority
+
+
+@pytest.mark.parametrize(("at", "priority"), [("PT52H", "high"), ("PT52H1S", "medium")])
+def test_a_second_restart_makes_symptoms_urgent_for_a_day_of_its_own(at: str, priority: str) -> None:
+    """It is told by a reminder of the alert that is open from the first, and watched all the same."""
+    reports: list[dict[str, Any]] = [
+        {"at": "PT0H", "motor": "stopped"},
+        {"at": "PT13H", "motor": "running"},
+        {"at": "PT14H", "motor": "stopped"},
+        {"at": "PT28H", "motor": "running"},
+        {"at": at, "motor": "running", "events": [{"type": "symptom_report", "codes": ["itching"]}]},
+    ]
+
+    world, told = lives(reports, "PT53H", MORPHINE)
+
+    assert kinds(told, "REF-04") == ["opened", "re_raised"]
+    assert row(world, "THR-07").priority == priority
 
 
 def test_a_refill_that_is_told_late_takes_its_place() -> None:

@@ -13,15 +13,13 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from streams.domain.alert import Priority, PriorityStep
-from streams.domain.conditions.incidents import Incident, latest, standing, told
+from streams.domain.conditions.incidents import Incident, standing, told
 from streams.domain.conditions.sessions import held_until
 from streams.domain.observing.fills import Check, Outcome, Restart
 from streams.domain.profile import WithdrawalClass
 from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Named, Presence, Rule, View
 
 ROUNDING_ML: Final = 1e-6
-WATCH: Final = timedelta(hours=24)
-"""How long a suspected pocket fill or a restart is watched (rules_catalogue.md REF-01, REF-04)."""
 _KINDS: Final = {
     "refill": "Refilled after {hours:.0f} h without confirmed delivery.",
     "valve_reset": "The flow valve was reset after {hours:.0f} h without confirmed delivery.",
@@ -29,18 +27,6 @@ _KINDS: Final = {
     "concentration": "The concentration in the reservoir has changed.",
     "replaced": "The pump was replaced.",
 }
-
-
-def watch_until(view: View) -> datetime | None:
-    """Until when (exclusive) a suspected pocket fill or a restart makes every symptom urgent; None: no watch is on.
-
-    Source: rules_catalogue.md REF-01, REF-04, THR-07. A rule that calls it lists both in its ``follows``.
-    """
-    ends = [
-        latest(track) + WATCH for rule_id in ("REF-01", "REF-04") if (track := view.open_track(rule_id)) is not None
-    ]
-    latest_end = max(ends, default=None)
-    return latest_end if latest_end is not None and latest_end > view.at else None
 
 
 def pocket_fill(view: View, rule: Rule) -> Finding:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from streams.domain.alert import Episode, Priority, PriorityStep, Reason
 from streams.domain.care import CareKind
+from streams.domain.conditions import incidents
 from streams.domain.conditions.boluses import overused_since
 from streams.domain.conditions.dose import increase_times, recent_doses
 from streams.domain.conditions.incidents import told_again
@@ -190,14 +191,15 @@ def _holds(view: View, told_at: datetime, parameters: Mapping[str, Any]) -> bool
 
 
 def _watched(view: View, at: datetime, parameters: Mapping[str, Any]) -> bool:
-    """Whether a report at ``at`` falls into the hours after a refill, a resumption or a replacement gone wrong."""
+    """Whether a report at ``at`` falls into the hours (both ends inclusive) after a refill, restart or replacement."""
     replaced_at = view.state.replaced_at
     records = [record.valid_from for record in view.therapy.of_kind(CareKind.REPLACED)]
     spans = [(moment, parameters["replaced_hours"]) for moment in (replaced_at, *records) if moment is not None]
     for rule_id in WATCHES:
         track = view.tracks.get(rule_id)
         if track is not None and not track.retracted:
-            spans += [(moment, parameters["watch_hours"]) for moment in (track.start, track.recurred_at) if moment]
+            # Each of its incidents is watched: a second restart is told by a reminder, not by a new alert.
+            spans += [(moment, parameters["watch_hours"]) for moment in incidents.told(track)]
     return any(start <= at <= start + timedelta(hours=hours) for start, hours in spans)
 
 

@@ -94,7 +94,7 @@ async def test_a_broker_that_answers_and_takes_no_record_is_out_of_reach(
 ) -> None:
     """With too few replicas in sync nothing can be accepted: silence of pumps must not be judged meanwhile."""
     metrics = Metrics()
-    async with KafkaPublisher("kafka:1", 0.05, metrics, Producer) as publisher:
+    async with KafkaPublisher({"bootstrap_servers": "kafka:1"}, 0.05, metrics, Producer) as publisher:
         monkeypatch.setattr(Producer, "all_silent", True)
         made[0].silent = True
         with pytest.raises(NotAcknowledged):
@@ -119,7 +119,7 @@ async def test_a_broker_that_answers_and_takes_no_record_is_out_of_reach(
 
 async def test_a_record_that_is_too_large_costs_no_producer(made: list[Producer]) -> None:
     """It was never numbered: what others wait for goes on."""
-    async with KafkaPublisher("kafka:1", 30, Metrics(), Producer) as publisher:
+    async with KafkaPublisher({"bootstrap_servers": "kafka:1"}, 30, Metrics(), Producer) as publisher:
         with pytest.raises(NotAcknowledged, match="MessageSizeTooLarge"):
             await publisher.publish("t", TOO_LARGE)
 
