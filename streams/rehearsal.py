@@ -280,11 +280,7 @@ def _try_observations(rule: Rule, example: Mapping[str, Any]) -> Trial:
 
 
 def _try_switch(rule: Rule, example: Mapping[str, Any]) -> Trial:
-    limits = Limits(
-        medium_after=timedelta(seconds=rule.parameters["medium_seconds"]),
-        high_after=timedelta(seconds=rule.parameters["high_seconds"]),
-        passes_to_clear=int(rule.parameters["passes"]),
-    )
+    limits = Limits.of(rule.parameters)
     man, passes = DeadMan(START), {moment(offset) for offset in example["passes"]}
     got: list[str] = []
     now, until = START, moment(example["until"])

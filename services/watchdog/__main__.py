@@ -17,6 +17,8 @@ from services.watchdog.metrics import Metrics
 from services.watchdog.receiver import Pages, create_app
 from services.watchdog.settings import Settings
 from services.watchdog.watch import Watch, steady_clock
+from streams import rulebook
+from streams.domain.deadman import Limits
 from streams.operations import (
     STOPPING_SECONDS,
     Operations,
@@ -28,21 +30,23 @@ from streams.operations import (
 )
 
 UNUSABLE: Final = 2
+RULE: Final = "SYS-03"
 
 
 def main() -> int:
-    """Read the settings and watch; 2 when a port is taken."""
+    """Read the settings and the rule and watch; 2 when one of them or a port cannot be used."""
     settings = Settings()
     configure_logging("watchdog", settings.log_level)
     try:
-        uvloop.run(_watch(settings))
-    except PortTaken as error:
+        limits = settings.limits(rulebook.load(settings.rules)[RULE])
+        uvloop.run(_watch(settings, limits))
+    except (PortTaken, ValueError, LookupError) as error:
         structlog.get_logger().error("cannot start", reason=str(error))
         return UNUSABLE
     return 0
 
 
-async def _watch(settings: Settings) -> None:
+async def _watch(settings: Settings, limits: Limits) -> None:
     metrics, pages = Metrics(), Pages()
     listener = listen(settings.watchdog_receiver_host, settings.watchdog_receiver_port)
     receiver = create_app(pages, settings.watchdog_webhook_secret.get_secret_value())
@@ -58,7 +62,7 @@ async def _watch(settings: Settings) -> None:
     ):
         structlog.get_logger().info("listening", name="pages", url=server.url)
         canary = Canary(settings, pages, client)
-        watch = Watch(settings, canary, Alarm(settings, metrics), metrics, steady_clock())
+        watch = Watch(settings, limits, canary, Alarm(settings, metrics), metrics, steady_clock())
         tasks = [asyncio.create_task(part) for part in (watch.rounds(), watch.clock(), watch.tell())]
         stopping = asyncio.create_task(until_stopped(STOPPING_SECONDS))
         try:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from streams.domain.deadman import Limits
+from streams.domain.rule import Rule
 from streams.settings import CoreSettings
 
 
@@ -34,10 +34,10 @@ class Settings(CoreSettings):
     watchdog_pump_id: str = Field(default="pumpwatch-canary", pattern=r"^[A-Za-z0-9._:-]{1,64}$")
 
     watchdog_period_seconds: float = Field(default=15.0, gt=0, le=60)
-    watchdog_medium_seconds: float = Field(default=30.0, gt=0, le=600)
-    watchdog_high_seconds: float = Field(default=45.0, gt=0, le=600)
-    watchdog_passes: int = Field(default=3, ge=1, le=100)
-    """Passes in a row after which all is well again."""
+    watchdog_medium_seconds: float | None = Field(default=None, gt=0, le=600)
+    watchdog_high_seconds: float | None = Field(default=None, gt=0, le=600)
+    watchdog_passes: int | None = Field(default=None, ge=1, le=100)
+    """Passes in a row after which all is well again; of these three, the rule SYS-03 says what no setting does."""
     watchdog_repeat_minutes: float = Field(default=15.0, gt=0)
     """How often people are told again while it is HIGH."""
 
@@ -51,21 +51,23 @@ class Settings(CoreSettings):
     """E-mail addresses, comma separated: the people who keep the system running."""
 
     @model_validator(mode="after")
-    def _high_comes_after_medium(self) -> Self:
-        if self.watchdog_high_seconds < self.watchdog_medium_seconds:
-            raise ValueError("watchdog_high_seconds must not be shorter than watchdog_medium_seconds")
+    def _somebody_is_told(self) -> Self:
         if not self.recipients:
             raise ValueError("watchdog_recipients must name at least one address")
         return self
 
-    @property
-    def limits(self) -> Limits:
-        """The times as the dead man's switch reads them."""
-        return Limits(
-            medium_after=timedelta(seconds=self.watchdog_medium_seconds),
-            high_after=timedelta(seconds=self.watchdog_high_seconds),
-            passes_to_clear=self.watchdog_passes,
-        )
+    def limits(self, rule: Rule) -> Limits:
+        """The times of the dead man's switch: as its rule says, except where a setting says otherwise.
+
+        Raises:
+            ValueError: If both together make no sense.
+        """
+        settings = {
+            "medium_seconds": self.watchdog_medium_seconds,
+            "high_seconds": self.watchdog_high_seconds,
+            "passes": self.watchdog_passes,
+        }
+        return Limits.of({**rule.parameters, **{name: value for name, value in settings.items() if value is not None}})
 
     @property
     def recipients(self) -> tuple[str, ...]:

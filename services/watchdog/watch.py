@@ -19,7 +19,7 @@ from services.watchdog.canary import Canary, CanaryFailed
 from services.watchdog.metrics import Metrics
 from services.watchdog.settings import Settings
 from streams.domain.alert import Priority
-from streams.domain.deadman import DeadMan, Turn, look, passed
+from streams.domain.deadman import DeadMan, Limits, Turn, look, passed
 
 LOOK_SECONDS: Final = 0.5
 _LEVELS: Final = {None: 0, Priority.MEDIUM: 1, Priority.HIGH: 2}
@@ -44,13 +44,20 @@ class Watch:
     """Puts canary, dead man's switch and alarm together.
 
     Args:
+        limits: Of the dead man's switch.
         clock: Service time, aware UTC, that never steps.
     """
 
     def __init__(
-        self, settings: Settings, canary: Canary, alarm: Alarm, metrics: Metrics, clock: Callable[[], datetime]
+        self,
+        settings: Settings,
+        limits: Limits,
+        canary: Canary,
+        alarm: Alarm,
+        metrics: Metrics,
+        clock: Callable[[], datetime],
     ) -> None:
-        self._settings, self._limits = settings, settings.limits
+        self._settings, self._limits = settings, limits
         self._canary, self._alarm, self._metrics, self._clock = canary, alarm, metrics, clock
         self.man = DeadMan(clock())
         self._reason, self._told_at = "no round has come through yet", clock()

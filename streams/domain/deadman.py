@@ -5,20 +5,40 @@ Time is the watchdog's own. Source: rules_catalogue.md SYS-03; promise G6: peopl
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any, Self
 
 from streams.domain.alert import Priority
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How long without a pass is MEDIUM, how long is HIGH (both inclusive), and how many passes end it."""
+    """How long without a pass is MEDIUM, how long is HIGH (both inclusive), and how many passes end it.
 
-    medium_after: timedelta = timedelta(seconds=30)
-    high_after: timedelta = timedelta(seconds=45)
-    passes_to_clear: int = 3
+    Raises:
+        ValueError: If HIGH would come before MEDIUM, or MEDIUM at once, or nothing would end it.
+    """
+
+    medium_after: timedelta
+    high_after: timedelta
+    passes_to_clear: int
+
+    def __post_init__(self) -> None:
+        """What the switch takes for granted."""
+        if not timedelta(0) < self.medium_after <= self.high_after or self.passes_to_clear < 1:
+            raise ValueError("a dead man's switch is MEDIUM after some time, HIGH not before that, and ends by a pass")
+
+    @classmethod
+    def of(cls, parameters: Mapping[str, Any]) -> Self:
+        """As the parameters of the rule say."""
+        return cls(
+            medium_after=timedelta(seconds=parameters["medium_seconds"]),
+            high_after=timedelta(seconds=parameters["high_seconds"]),
+            passes_to_clear=int(parameters["passes"]),
+        )
 
 
 class Turn(StrEnum):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
@@ -14,12 +15,16 @@ from hypothesis import strategies as st
 
 from services.notify.webhook import sign
 from services.watchdog.receiver import Pages, create_app
+from services.watchdog.settings import Settings
 from streams.domain.alert import Priority
 from streams.domain.deadman import DeadMan, Limits, Turn, look, passed
 from streams.people import WATCHDOG_SITE
+from streams.rulebook import load
+from streams.settings import RULES
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
-LIMITS = Limits()
+RULE = load(RULES)["SYS-03"]
+LIMITS = Limits.of(RULE.parameters)
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
@@ -39,6 +44,17 @@ def test_it_opens_exactly_at_thirty_seconds_and_is_high_at_forty_five() -> None:
     assert (quiet, before.priority) == (None, None)
     assert (first, opened.priority, opened.since) == (Turn.OPENED, Priority.MEDIUM, START + seconds(30))
     assert (second, high.priority) == (Turn.ESCALATED, Priority.HIGH)
+
+
+def test_the_rule_says_the_times_and_a_setting_may_say_others() -> None:
+    """So an edited rule changes what the watchdog does, and a drill needs no other rule."""
+    edited = replace(RULE, parameters={"medium_seconds": 20, "high_seconds": 40, "passes": 5})
+
+    assert Limits(medium_after=seconds(30), high_after=seconds(45), passes_to_clear=3) == LIMITS
+    assert Settings().limits(edited) == Limits(medium_after=seconds(20), high_after=seconds(40), passes_to_clear=5)
+    assert Settings(watchdog_medium_seconds=10).limits(edited).medium_after == seconds(10)
+    with pytest.raises(ValueError, match="not before"):
+        Settings(watchdog_high_seconds=10).limits(edited)
 
 
 @given(gaps=st.lists(st.integers(1, 29), min_size=1, max_size=50))

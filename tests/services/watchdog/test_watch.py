@@ -18,7 +18,7 @@ from services.watchdog.metrics import Metrics
 from services.watchdog.settings import Settings
 from services.watchdog.watch import Watch, steady_clock
 from streams.domain.alert import Priority
-from streams.domain.deadman import Turn
+from streams.domain.deadman import Limits, Turn
 from tests.stack import eventually
 
 START = datetime(2026, 11, 2, tzinfo=UTC)
@@ -50,6 +50,7 @@ class Bench:
         self.now, self.mail = START, MailServer()
         self.watch = Watch(
             Settings(watchdog_repeat_minutes=15),
+            Limits(medium_after=timedelta(seconds=30), high_after=timedelta(seconds=45), passes_to_clear=3),
             cast("Canary", None),
             cast("Alarm", self.mail),
             Metrics(),
