@@ -216,6 +216,21 @@ def test_rises_on_following_days_are_one_increase() -> None:
     assert list(increase_times(doses, 0.05)) == [START + 11 * DAY, START + 30 * DAY]
 
 
+def test_a_fast_escalation_is_reviewed_and_pages_nobody() -> None:
+    """THR-03: with a new symptom it is MEDIUM, and still waits on the worklist."""
+    flows = [(0, 0.2), (10, 0.2), (19, 0.27), (20, 0.27)]
+    reports: list[dict[str, Any]] = [
+        {"at": f"P{day}D", "motor": "running", "flow_programmed_ml_per_day": flow} for day, flow in flows
+    ]
+    reports.append({"at": "P21D", "events": [{"type": "symptom_report", "codes": ["weakness"]}]})
+
+    morphine = {"drugs": [{"name": "morphine", "concentration_ug_per_ml": 10000.0}], "prescribed_ug_per_day": 2000.0}
+    _, events = _life(reports, "THR-03", **morphine)
+
+    told = [(event.alert.priority, event.alert.ladder) for event in events]
+    assert told == [(Priority.LOW, "L"), (Priority.MEDIUM, "L")]
+
+
 @given(steps=st.lists(st.tuples(st.integers(15, 300), st.sampled_from([0.2, 0.4, 0.8])), min_size=1, max_size=60))
 def test_the_mean_rate_is_never_outside_what_was_programmed(steps: list[tuple[int, float]]) -> None:
     """A mean lies between the lowest and the highest rate of its day, and is steady where the rate was."""
