@@ -40,6 +40,13 @@ HIGH_TRIES: Final = 2
 go on."""
 
 
+DAYS_AHEAD: Final = frozenset({"COM-02", "PWR-01", "PWR-03", "RSV-03", "RSV-04"})
+"""A pump's clock, its battery, its next refill: a MEDIUM of these comes days before anything can do harm. RSV-01 is not
+one of them: a reservoir may be low hours before it is empty."""
+FAR_OFF: Final = timedelta(days=1)
+"""At least so long until harm; more than any night."""
+
+
 @dataclass(frozen=True, slots=True)
 class Look:
     """One alert, as `escalation.plan` wants it, at a moment of the database's clock: the same for every notifier.
@@ -202,7 +209,7 @@ def _case(row: asyncpg.Record) -> Case:
         parent_priority=Priority(row["parent_priority"]) if row["parent_priority"] else None,
         grouped=row["grouped"] and _by_silence(row, therapy),
         high_risk=therapy.high_risk,
-        time_to_harm=time_to_harm(therapy),
+        time_to_harm=time_to_harm(row["rule_id"], therapy),
         zone=ZoneInfo(row["time_zone"]) if row["time_zone"] else UTC,
     )
 
@@ -228,8 +235,14 @@ def therapy_in_force(profile: str | None) -> Therapy:
     return therapy_of(found) if isinstance(found, PumpProfile) else STRICTEST
 
 
-def time_to_harm(therapy: Therapy) -> timedelta | None:
-    """The non-delivery budget; None, which counts as urgent, where nothing is known of the therapy."""
+def time_to_harm(rule_id: str, therapy: Therapy) -> timedelta | None:
+    """The non-delivery budget; None, which counts as urgent, where nothing is known of the therapy.
+
+    A few rules tell of what is days away by their own condition, whoever the patient is; of any other, delivery may
+    have ended.
+    """
+    if rule_id in DAYS_AHEAD:
+        return FAR_OFF
     return therapy.budget if therapy.known else None
 
 

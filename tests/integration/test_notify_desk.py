@@ -174,6 +174,18 @@ async def test_a_medium_alert_that_can_wait_is_held_in_the_night(care: Care) -> 
     assert next_step_at == over.replace(second=0, microsecond=0)
 
 
+@pytest.mark.parametrize(("rule_id", "waits"), [("PWR-01", True), ("RSV-03", True), ("RSV-01", False), ("X-1", False)])
+async def test_what_is_days_away_wakes_nobody(care: Care, rule_id: str, waits: bool) -> None:
+    """Even of the strictest patient: their budget is about delivery, and not about a battery with weeks left."""
+    there = now()
+    night = Desk(care, notify_quiet_hours=f"{there - 2 * HOUR:%H:%M}-{there + 2 * HOUR:%H:%M}")
+    alert_id = await care.open(Priority.MEDIUM, rule_id=rule_id)
+
+    await night.work()
+
+    assert ((0, "ada", "email", "sent") not in await care.states(alert_id)) is waits
+
+
 async def test_a_deadline_that_no_confirmation_moves_reaches_the_physician(care: Care) -> None:
     """A.6: at the end of the patient's budget the physician is told although somebody has the alert."""
     desk = Desk(care)
