@@ -15,6 +15,9 @@ class Metrics:
         self._count_notifications(registry)
         self._count_escalations(registry)
         self._watch_outbox(registry)
+        self.pumps_silent = Gauge(
+            "pumpwatch_pumps_silent", "Pumps whose silence is an open alert (COM-01).", registry=registry
+        )
 
     def _count_notifications(self, registry: CollectorRegistry) -> None:
         self.alert_latency = Histogram(

@@ -166,6 +166,7 @@ class SystemWatch:
 
     async def _observe(self, connection: system_alerts.Connection, rules: RuleBook, now: datetime) -> Observation:
         sites = await connection.fetch(_SITES, now, timeout=STATEMENT_SECONDS)
+        self._metrics.pumps_silent.set(sum(row["silent"] for row in sites if row["site"] != WATCHDOG_SITE))
         storm, silent = rules["SYS-01"].parameters, rules["SYS-02"].parameters
         pumps = await connection.fetch(
             _PUMPS, now, float(storm["patient_opened"]), MOST_PUMPS, timeout=STATEMENT_SECONDS

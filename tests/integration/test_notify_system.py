@@ -74,6 +74,7 @@ async def test_a_site_that_falls_silent_is_one_incident(care: Care) -> None:
     await desk.work(rounds=6)
 
     assert await _open(care, "SYS-01") == [("high", "north")]
+    assert desk.count("pumpwatch_pumps_silent") == 198
     told = Counter(notice.priority for notice in email.sent)
     assert told == {"high": 3}
     assert {notice.alert_id for notice in email.sent} >= set(stalls)
