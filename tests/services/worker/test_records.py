@@ -518,6 +518,30 @@ async def test_what_leaves_quarantine_becomes_a_reading_once() -> None:
     assert bench.count("pumpwatch_reports_total", disposition="applied") == 1
 
 
+async def test_a_buffer_sent_newest_first_leaves_and_enters_quarantine_like_any_other() -> None:
+    """A clock three hours ahead: what waited stays until enough contacts explain it, and then all of it counts once."""
+    bench = Bench()
+    worker = await bench.start()
+    buffer = [received(15 * seq, at=NOON - timedelta(hours=9) + timedelta(minutes=15 * seq)) for seq in range(8)]
+    ahead = [
+        Received(
+            report=replace(one.report, boot_id=0, seq=seq, event_time=one.report.event_time + timedelta(hours=3)),
+            received_at=NOON,
+        )
+        for seq, one in enumerate(buffer)
+    ]
+
+    await worker.handle(record(0, ahead[0], ahead[7]))
+    await worker.handle(record(1, ahead[6], ahead[5]))
+    waiting = [one.received.report.seq for one in bench.store.quarantine]
+    taken = set(bench.store.readings)
+    await worker.handle(record(2, *reversed(ahead[1:5])))
+
+    assert (waiting, taken) == ([0, 7, 6, 5], set())
+    assert sorted(seq for _, _, seq in bench.store.readings) == list(range(8))
+    assert len(bench.store.quarantine) == 4
+
+
 async def test_a_conflict_with_a_quarantined_report_is_one_as_well() -> None:
     """It is not among the readings, and still was the first under its identity."""
     bench = Bench()
