@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import email
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email.policy import default
 from typing import Any
 
@@ -12,11 +13,12 @@ from aiosmtpd.controller import Controller
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """One message that the server answered 250 to."""
+    """One message that the server answered 250 to, at ``at``."""
 
     notification_id: str
     subject: str
     repeat: bool
+    at: datetime
 
 
 class Inbox:
@@ -30,7 +32,9 @@ class Inbox:
         message = email.message_from_bytes(envelope.content, policy=default)
         notification_id = message["Message-ID"].strip("<>").partition("@")[0]
         text = message.get_content()
-        self.mails.append(Mail(notification_id, message["Subject"], "possible repeat" in text.lower()))
+        self.mails.append(
+            Mail(notification_id, message["Subject"], "possible repeat" in text.lower(), datetime.now(UTC))
+        )
         return "250 kept"
 
 

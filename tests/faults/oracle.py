@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import asyncpg
@@ -14,6 +15,18 @@ from streams.domain.world import decode_world
 from tests.faults.inbox import Mail
 
 Identity = tuple[str, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """From when to when the notifier or its database was down or silent for too long: a page may be told again."""
+
+    began: datetime
+    ended: datetime
+
+    def touches(self, first: datetime, last: datetime) -> bool:
+        """Whether it overlaps with a time; both ends count."""
+        return self.began <= last and first <= self.ended
 
 
 @dataclass(slots=True)
@@ -51,14 +64,17 @@ def read_ledger(path: Path) -> dict[Identity, bool]:
 
 
 async def judge(
-    connection: asyncpg.Connection, ledger: dict[Identity, bool], mails: Sequence[Mail], disruptions: int
+    connection: asyncpg.Connection, ledger: dict[Identity, bool], mails: Sequence[Mail], breaks: Sequence[Break]
 ) -> Verdict:
-    """Compare what was accepted, what is in history, and what people were told."""
+    """Compare what was accepted, what is in history, and what people were told.
+
+    ``breaks`` are what may have made the notifier tell something again.
+    """
     verdict = Verdict(accepted=len(ledger), mails=len(mails))
     await _history(connection, ledger, verdict)
     await _worlds(connection, verdict)
     await _alerts(connection, ledger, verdict)
-    await _notifications(connection, mails, disruptions, verdict)
+    await _notifications(connection, mails, breaks, verdict)
     verdict.unpublished = await connection.fetchval("SELECT count(*) FROM outbox WHERE published_at IS NULL")
     return verdict
 
@@ -101,24 +117,42 @@ async def _alerts(connection: asyncpg.Connection, ledger: dict[Identity, bool], 
 
 
 async def _notifications(
-    connection: asyncpg.Connection, mails: Sequence[Mail], disruptions: int, verdict: Verdict
+    connection: asyncpg.Connection, mails: Sequence[Mail], breaks: Sequence[Break], verdict: Verdict
 ) -> None:
     rows = await connection.fetch(
-        "SELECT alert.number, alert.alert_id, notification_id FROM alert LEFT JOIN notification"
+        "SELECT alert.number, notification_id, queued_at FROM alert LEFT JOIN notification"
         " ON notification.alert_id = alert.alert_id AND notification.channel = 'email'"
         " WHERE alert.ladder IN ('H', 'M')"
     )
+    notified: dict[int, dict[str, datetime]] = {}
+    for row in rows:
+        queued = notified.setdefault(row["number"], {})
+        if row["notification_id"] is not None:
+            queued[str(row["notification_id"])] = row["queued_at"]
+    for number, queued in notified.items():
+        judge_mails(number, queued, [mail for mail in mails if mail.notification_id in queued], breaks, verdict)
+
+
+def judge_mails(
+    number: int, queued: dict[str, datetime], mails: Sequence[Mail], breaks: Sequence[Break], verdict: Verdict
+) -> None:
+    """One alert's mails: each beyond a notification's first is marked, and has a break of its own to account for it.
+
+    Args:
+        number: The alert's.
+        queued: Its notifications, and since when each was to be sent.
+        mails: What people got of them.
+        breaks: Of the whole storm; those count that touch the time in which the alert was told.
+        verdict: Where what is wrong is noted.
+    """
+    if not mails:
+        verdict.untold.append(number)
+        return
     times = Counter(mail.notification_id for mail in mails)
     marked = Counter(mail.notification_id for mail in mails if mail.repeat)
-    told: dict[int, int] = defaultdict(int)
-    repeats: dict[int, int] = defaultdict(int)
-    for row in rows:
-        key = str(row["notification_id"])
-        told[row["number"]] += times[key]
-        extra = max(0, times[key] - 1)
-        repeats[row["number"]] += extra
-        if extra > marked[key]:
-            verdict.unmarked_repeats.append(key)
-    verdict.untold = sorted(number for number, count in told.items() if count == 0)
-    verdict.repeats = sum(repeats.values())
-    verdict.too_many_repeats = [str(number) for number, extra in repeats.items() if extra > disruptions]
+    verdict.unmarked_repeats += [key for key, count in times.items() if count - 1 > marked[key]]
+    repeats = sum(count - 1 for count in times.values())
+    verdict.repeats += repeats
+    first, last = min(queued.values()), max(mail.at for mail in mails)
+    if repeats > sum(one.touches(first, last) for one in breaks):
+        verdict.too_many_repeats.append(str(number))

@@ -9,6 +9,7 @@ import random
 import signal
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -27,12 +28,15 @@ from streams.migrations import migrate
 from streams.provision import provision
 from streams.settings import CoreSettings
 from tests.faults.inbox import Inbox, serve
+from tests.faults.oracle import Break
 from tests.stack import Database, Service, Stack, eventually
 
 PASSWORDS: Final = {role: f"{role}-storm" for role in ("pumpwatch_migrator", "pumpwatch_app", "pumpwatch_read")}
 GATEWAY: Final = "GW-STORM"
 SERVICES: Final = ("ingest", "worker-1", "worker-2", "notify")
 WATCH_SECONDS: Final = 0.2
+SEND_SECONDS: Final = 5
+"""How long a page may take; its lease lasts a second longer."""
 LONGEST_SECONDS: Final = 400.0
 """Longer than the longest pause of a notification before its next try, so that only what is lost fails."""
 
@@ -80,6 +84,16 @@ def cycles(count: int, seed: int) -> list[Cycle]:
     return told[:count]
 
 
+def may_repeat(cycle: Cycle) -> bool:
+    """Whether a page under way may be told again: what was handed over is not recorded, or only after its lease.
+
+    A shorter pause, and whatever happens to ingest, the workers or Kafka, repeats nothing.
+    """
+    if cycle.target not in (Target.NOTIFY, Target.POSTGRES):
+        return False
+    return cycle.blow is Blow.KILL or cycle.pause >= SEND_SECONDS
+
+
 @dataclass(frozen=True, slots=True)
 class Settled:
     """Whether nothing is left to do, with what is: reports accepted but not applied, outbox rows, notifications."""
@@ -102,6 +116,8 @@ class Storm:
         self.inbox = Inbox()
         self.ledger = folder / "ledger.jsonl"
         self.disruptions = 0
+        self.breaks: list[Break] = []
+        """After which the notifier may tell something again."""
         self._controller: Controller | None = None
         self._stack: Stack | None = None
         self._stop_load = asyncio.Event()
@@ -139,6 +155,12 @@ class Storm:
         """Wait, hit, and see to it that what was hit runs again."""
         await asyncio.sleep(cycle.calm)
         self.disruptions += 1
+        began = datetime.now(UTC)
+        await self._hit(cycle)
+        if may_repeat(cycle):
+            self.breaks.append(Break(began, datetime.now(UTC)))
+
+    async def _hit(self, cycle: Cycle) -> None:
         child = self._child(cycle.target)
         if cycle.blow is Blow.KILL:
             _signal(child, signal.SIGKILL)
@@ -208,8 +230,8 @@ class Storm:
         env = {
             "PUMPWATCH_INGEST_PORT": str(ingest_port),
             "PUMPWATCH_NOTIFY_SMTP_PORT": str(smtp_port),
-            "PUMPWATCH_NOTIFY_SEND_TIMEOUT_SECONDS": "5",
-            "PUMPWATCH_NOTIFY_LEASE_SECONDS": "6",
+            "PUMPWATCH_NOTIFY_SEND_TIMEOUT_SECONDS": str(SEND_SECONDS),
+            "PUMPWATCH_NOTIFY_LEASE_SECONDS": str(SEND_SECONDS + 1),
             "PUMPWATCH_NOTIFY_RETRY_SECONDS": "1",
             "PUMPWATCH_NOTIFY_ATTEMPTS": "20",
         }

@@ -43,12 +43,18 @@ async def test_nothing_accepted_is_lost_or_applied_twice_and_everybody_is_told(
         connection = await asyncpg.connect(storm.dsn(), timeout=10)
         try:
             ledger = read_ledger(storm.ledger)
-            verdict = await judge(connection, ledger, storm.inbox.mails, storm.disruptions)
+            verdict = await judge(connection, ledger, storm.inbox.mails, storm.breaks)
             chains = await audit.verify(connection)
         finally:
             await connection.close(timeout=5)
 
-    figures = {"seed": SEED, "cycles": storm.disruptions, "accepted": verdict.accepted, "alerts": verdict.alerts}
+    figures = {
+        "seed": SEED,
+        "cycles": storm.disruptions,
+        "breaks": len(storm.breaks),
+        "accepted": verdict.accepted,
+        "alerts": verdict.alerts,
+    }
     print(f"storm: {figures | {'mails': verdict.mails, 'repeats': verdict.repeats}}")  # noqa: T201 - the run's figures
     assert verdict.failures == {}
     assert chains is None, chains

@@ -7,7 +7,7 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -36,6 +36,10 @@ from tests.stack import ROOT, Service, Stack, eventually
 PARTITIONS = 24
 RULEBOOK = rulebook.load(RULES)
 NUL = "bad\0"
+TAKEOVER_SECONDS = 15
+"""What is promised of two workers of which one is killed."""
+BUSY_SECONDS = 10
+"""What a machine that is busy with other things may add."""
 
 
 @dataclass
@@ -208,10 +212,12 @@ async def test_a_stopped_worker_goes_on_where_it_was(feed: Feed, stack: Stack) -
     assert code == 0
 
 
-async def test_a_killed_worker_is_taken_over_by_the_other(feed: Feed, stack: Stack) -> None:
-    """Two workers share the partitions; when one is killed the other goes on with all of them.
+async def test_a_killed_worker_is_taken_over_by_the_other(
+    feed: Feed, stack: Stack, record_property: Callable[[str, object], None]
+) -> None:
+    """Two workers share the partitions; when one is killed the other goes on with all of them within 15 s.
 
-    With the session timeout of production; the time is printed, for a loaded machine may need longer than an idle one.
+    With the session timeout of production; the time is recorded and printed.
     """
     del stack.env["PUMPWATCH_WORKER_SESSION_SECONDS"]
     first, second = stack.service("worker-1"), stack.service("worker-2")
@@ -222,8 +228,10 @@ async def test_a_killed_worker_is_taken_over_by_the_other(feed: Feed, stack: Sta
     first.kill()
     killed_at = time.monotonic()
     await feed.spread(2)
-    await feed.settled(timeout=40)
-    print(f"takeover: {time.monotonic() - killed_at:.1f} s")  # noqa: T201 - the run's figure
+    await feed.settled(timeout=TAKEOVER_SECONDS + BUSY_SECONDS)
+    seconds = round(time.monotonic() - killed_at, 1)
+    record_property("takeover_seconds", seconds)
+    print(f"takeover: {seconds} s, promised: {TAKEOVER_SECONDS} s")  # noqa: T201 - the run's figure
 
     assert await partitions_of(second) == PARTITIONS
 
