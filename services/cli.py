@@ -44,6 +44,7 @@ from streams.settings import PREFIX, CoreSettings
 from streams.worker_settings import Settings as WorkerSettings
 
 REDACTED: Final = "(redacted)"
+EXIT_CODES: Final = "Exit codes: " + " ".join((__doc__ or "").partition("Exit codes: ")[2].split())
 
 Value = TypeVar("Value")
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -86,11 +87,21 @@ sites_app = _group("sites", "Where pumps are.")
 care_app = _group("care", "What people know of pumps: plans, bookings, absences, reviews, sessions, settings.")
 people_app = _group("people", "Who is told of alerts and may sign in.")
 audit_app = _group("audit", "Whether the history was changed.")
-rules_app = _group("rules", "The alert rules.")
+rules_app = _group("rules", rules_commands.__doc__ or "")
 rules_commands.register(rules_app)
 topics_app = _group("topics", "Kafka's topics.")
 config_app = _group("config", "The settings in force.")
-cohort_commands.register(_group("cohort", "Simulated patients that judge the rules."))
+cohort_commands.register(_group("cohort", cohort_commands.__doc__ or ""))
+
+
+def document_exit_codes(group: typer.Typer) -> None:
+    """Put the exit codes under the help of every command that does not name its own."""
+    for command in group.registered_commands:
+        if command.callback is not None and "Exit codes:" not in (command.callback.__doc__ or ""):
+            command.epilog = EXIT_CODES
+    for inner in group.registered_groups:
+        if inner.typer_instance is not None:
+            document_exit_codes(inner.typer_instance)
 
 
 def main() -> None:
@@ -572,6 +583,8 @@ def _ingest() -> tuple[str, str, SecretStr]:
         return settings.emulator_ingest_url, settings.emulator_gateway_id, settings.emulator_gateway_token
     return found["ingest"], found["gateway_id"], SecretStr(found["gateway_token"])
 
+
+document_exit_codes(app)
 
 if __name__ == "__main__":
     main()

@@ -79,6 +79,10 @@ def _watched(cohort: Cohort, rules: Path, processes: int | None, compare: float 
         return run(cohort, rules, processes=processes, compare=compare, advanced=advanced)
 
 
-def cohort_list() -> None:
-    """Show the cohorts that come with Pumpwatch."""
-    print("\n".join(available()))
+def cohort_list(as_json: AsJson = False) -> None:
+    """Show the cohorts that come with Pumpwatch.
+
+    Exit codes: 0 shown.
+    """
+    names = list(available())
+    print(json.dumps(names, indent=2) if as_json else "\n".join(names))

@@ -75,7 +75,10 @@ def rules_test(
     rules: Folder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Run the examples in the rule files through the engine; 1 when one fails, with a diff of expected and got."""
+    """Run the examples in the rule files through the engine, with a diff of expected and got of those that fail.
+
+    Exit codes: 0 all examples hold; 1 one does not; 2 a file or an example cannot be read.
+    """
     book = _load(rules or (file.resolve().parent.parent if file else None))
     wanted = _id_of(file) if file else None
     outcomes = []
@@ -129,6 +132,9 @@ def rules_explain(
     """Say of every rule whether it is present, absent or not evaluable for a pump, and by which numbers.
 
     With --at the pump's stored history is replayed up to that moment.
+
+    Exit codes: 0 it is said; 1 nothing was ever heard of the pump; 2 wrong arguments, or a rule cannot be read; 3 the
+    database does not answer, or refuses.
     """
     book = _load(rules)
     if rule is not None and book.get(rule) is None:
@@ -221,8 +227,11 @@ def rules_backtest(
 ) -> None:
     """Replay the stored history with the production engine, and say what each rule would have told.
 
-    Without --rule the replay must tell exactly the alerts that were recorded; 1 when it does not. All that is stored
-    is replayed, so that states are complete; only alerts since --since are shown.
+    Without --rule the replay must tell exactly the alerts that were recorded. All that is stored is replayed, so that
+    states are complete; only alerts since --since are shown.
+
+    Exit codes: 0 it does, or --rule was given; 1 it tells others; 2 wrong arguments, or a rule cannot be read; 3 the
+    database does not answer, or refuses.
     """
     start = datetime.now(UTC) - _duration(since)
     folder = rules or CoreSettings().rules
@@ -242,7 +251,11 @@ def rules_diff(
     since: Days = "30d",
     as_json: AsJson = False,
 ) -> None:
-    """Replay the stored history with two rule sets: episodes gained, lost, earlier, later; pages per patient-year."""
+    """Replay the stored history with two rule sets: episodes gained, lost, earlier, later; pages per patient-year.
+
+    Exit codes: 0 compared, whatever the difference; 2 wrong arguments, or a rule cannot be read; 3 the database does
+    not answer, or refuses.
+    """
     start = datetime.now(UTC) - _duration(since)
     for folder in (before, after):
         _load(folder)
@@ -440,7 +453,10 @@ def rules_trace(
     rules: Folder = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say which rules, examples and hazards of the cohort cover each hazard; 1 when one has no cover and no reason."""
+    """Say which rules, examples and hazards of the cohort cover each hazard.
+
+    Exit codes: 0 each is covered, or has a reason why not; 1 one is not; 2 a rule or the hazards cannot be read.
+    """
     folder = rules or CoreSettings().rules
     try:
         covers = tracing.trace(
