@@ -31,11 +31,6 @@ class Stop(StrEnum):
     OTHER_TOPIC = "other_topic"
     """The topic was deleted and made anew: offsets mean other records now."""
 
-    @property
-    def needs_operator(self) -> bool:
-        """Whether a restart or another worker cannot help."""
-        return self is not Stop.FENCED
-
 
 class PumpCache:
     """Worlds of the pumps used last; what is in it was committed, as far as this worker knows."""

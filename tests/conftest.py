@@ -81,12 +81,6 @@ def postgres(server_folder: Path) -> Iterator[PostgresServer]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(postgres: PostgresServer) -> str:
-    """The superuser's DSN of a real PostgreSQL server."""
-    return postgres.dsn()
-
-
-@pytest.fixture(scope="session")
 def migrated_template(postgres: PostgresServer) -> str:
     """Name of a migrated database that tests copy, which is quicker than to migrate each time."""
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Final
 
-from streams.domain.escalation import Role
-
 SYMBOLS: Final = {"high": "▲▲▲", "medium": "▲▲", "low": "▲", "info": "•"}
 """Never colour alone; the number of signs grows with the priority."""
 
@@ -24,7 +22,6 @@ KINDS: Final = {
 
 REASONS: Final = {
     "condition_met": "the condition was met",
-    "deadline_passed": "a deadline passed",
     "condition_ended": "the condition ended",
     "service_outage": "the pump was heard again: the whole site had been silent, not this pump alone",
     "resolved_by_person": "a person resolved it",
@@ -32,6 +29,7 @@ REASONS: Final = {
     "mri_declared": "an MRI was declared",
     "late_log": "the pump's log arrived late and shows it had ended",
     "late_evidence": "evidence that arrived late shows it differently",
+    "clock_corrected": "the pump's clock was wrong, and its times were corrected",
     "worsened": "it got worse",
     "recurred": "it came back",
     "reminder_due": "it is time for a reminder",
@@ -81,17 +79,6 @@ STEPS: Final = {
     "L": ("the worklist", "primary on call", "site lead"),
 }
 """Who is told at each step (rules_catalogue.md A.5); a test holds it against the ladder itself."""
-
-LADDER_WORDS: Final = {
-    "the worklist": frozenset[Role](),
-    "primary on call": frozenset({Role.PRIMARY}),
-    "primary again, every channel": frozenset({Role.PRIMARY}),
-    "backup": frozenset({Role.BACKUP}),
-    "physician on call": frozenset({Role.PHYSICIAN}),
-    "site lead": frozenset({Role.SITE_LEAD}),
-    "site lead and everyone": frozenset(Role),
-}
-"""Whom the words of `STEPS` mean."""
 
 RESOLUTIONS: Final = {
     "refilled": "Reservoir refilled",

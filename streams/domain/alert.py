@@ -57,7 +57,6 @@ class Reason(StrEnum):
     """Why a decision fell as it did; the same word reaches log, metric label, history and screen."""
 
     CONDITION_MET = "condition_met"
-    DEADLINE_PASSED = "deadline_passed"
     CONDITION_ENDED = "condition_ended"
     SERVICE_OUTAGE = "service_outage"
     RESOLVED_BY_PERSON = "resolved_by_person"
@@ -65,7 +64,6 @@ class Reason(StrEnum):
     LATE_LOG = "late_log"
     LATE_EVIDENCE = "late_evidence"
     CLOCK_CORRECTED = "clock_corrected"
-    DUPLICATE_IDENTITY = "duplicate_identity"
     WORSENED = "worsened"
     REMINDER_DUE = "reminder_due"
     RECURRED = "recurred"

@@ -20,7 +20,6 @@ from pydantic_core import core_schema
 PumpId = NewType("PumpId", str)
 
 MAX_REPORT_BYTES: Final = 64 * 1024
-MAX_DEPTH: Final = 16
 NORMAL_LEAD: Final = timedelta(minutes=5)
 """How far ``event_time`` may run ahead of service time and still be normal; inclusive (catalogue M.21)."""
 MAX_LEAD: Final = timedelta(hours=24)

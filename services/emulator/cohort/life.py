@@ -42,7 +42,6 @@ HOUR: Final = timedelta(hours=1)
 DAY: Final = timedelta(days=1)
 LONGEST_CYCLE: Final = timedelta(days=75)
 """A refill is due after so long at the latest, however much is left: drug ages."""
-DRIFT_GRACE: Final = timedelta(seconds=2)
 
 _MOTORS: Final = {motor.value: motor for motor in Motor}
 _ALARMS: Final = {alarm.value: alarm for alarm in Alarm}

@@ -5,10 +5,21 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from services.web.health import Part, Signs, troubles
-from services.web.words import LADDER_WORDS, STEPS, duration, next_told, reason
+from services.web.words import STEPS, duration, next_told, reason
 from streams.domain.alert import Priority
 from streams.domain.escalation import Case, Channel, Climb, Contact, Ladder, Policy, Role, Sent, plan
 from tests.services.web.ward import Browser, Ward
+
+LADDER_WORDS = {
+    "the worklist": frozenset[Role](),
+    "primary on call": frozenset({Role.PRIMARY}),
+    "primary again, every channel": frozenset({Role.PRIMARY}),
+    "backup": frozenset({Role.BACKUP}),
+    "physician on call": frozenset({Role.PHYSICIAN}),
+    "site lead": frozenset({Role.SITE_LEAD}),
+    "site lead and everyone": frozenset(Role),
+}
+"""Whom the words of `STEPS` mean."""
 
 NOW = datetime(2026, 11, 24, 3, tzinfo=UTC)
 BEATS = dict.fromkeys(("ingest", "worker", "notify"), NOW)
