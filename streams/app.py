@@ -9,7 +9,7 @@ import faust
 from faust.auth import SASLCredentials, SSLCredentials
 from faust.types import TP
 
-from streams.consumer import Consumer, PostgresTransport
+from streams.consumer import Assignor, Consumer, PostgresTransport
 from streams.partition import Record
 from streams.worker import Worker
 from streams.worker_settings import Settings
@@ -56,6 +56,7 @@ def create_app(settings: Settings, worker: Worker) -> faust.App:
         consumer_max_fetch_size=FETCH_BYTES,
         consumer_auto_offset_reset="earliest",
         consumer_group_instance_id=settings.worker_name or None,
+        PartitionAssignor=Assignor,
         stream_buffer_maxsize=64,  # A record is up to 1,000 reports.
         stream_wait_empty=True,
         stream_recovery_delay=0,

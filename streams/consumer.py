@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, MutableMapping
 from typing import Any, Protocol, cast
 
 import structlog
+from aiokafka.cluster import ClusterMetadata
+from faust.assignor import PartitionAssignor
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -18,6 +20,33 @@ class Positions(Protocol):
 
     def assigned(self, logs: Mapping[int, LogRange]) -> Awaitable[dict[int, int]]:
         """Take over these partitions; the offset to read each from."""
+
+
+class TopicUnknown(Exception):
+    """The broker does not know a topic, or not yet: it has only just started."""
+
+    def __init__(self, topics: Iterable[str]) -> None:
+        super().__init__(f"the broker does not know {', '.join(sorted(topics))}")
+
+
+class Assignor(PartitionAssignor):
+    """Faust's assignor, which as the group's leader gives out no assignment before it knows every topic.
+
+    Faust would leave an unknown topic out, so that nobody gets a partition. Members with a stable name come back to
+    what they were given, however often they are started: nothing would be worked on until all of them have left.
+    """
+
+    def assign(self, cluster: ClusterMetadata, member_metadata: MutableMapping[str, Any]) -> Any:
+        """Who gets which partitions.
+
+        Raises:
+            TopicUnknown: The join fails, and is tried again.
+        """
+        topics = {topic for member in member_metadata.values() for topic in member.subscription}
+        unknown = {topic for topic in topics if not cluster.partitions_for_topic(topic)}
+        if unknown:
+            raise TopicUnknown(unknown)
+        return super().assign(cluster, member_metadata)
 
 
 class _NothingRead(dict[TP, int | None]):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import pytest
+from aiokafka.cluster import ClusterMetadata
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from streams.app import create_app
+from streams.consumer import Assignor, TopicUnknown
 from streams.metrics import LATENCY_BUCKETS, Distribution, Metrics
 from tests.services.worker.bench import Bench, quick_settings
 
@@ -64,6 +68,23 @@ async def test_the_consumer_group_carries_the_topic_prefix() -> None:
     assert app.conf.id == "ward-7.pumpwatch-streams"
     assert app.conf.consumer_group_instance_id == "worker-0"
     assert [str(url) for url in app.conf.broker_consumer] == ["kafka://a:9092", "kafka://b:9093"]
+
+
+async def test_a_leader_gives_nothing_out_before_it_knows_the_topic() -> None:
+    """Members with stable names would keep an empty assignment through every restart, and work on nothing."""
+    bench = Bench()
+    worker = await bench.start()
+    assignor = cast(Assignor, create_app(bench.settings, worker).assignor)
+    members = {name: assignor.metadata({worker.topic}) for name in ("worker-1", "worker-2")}
+    cluster = ClusterMetadata()
+
+    with pytest.raises(TopicUnknown, match=worker.topic):
+        assignor.assign(cluster, members)
+    cluster._partitions = {worker.topic: dict.fromkeys(range(4))}
+    given_out = assignor.assign(cluster, members)
+
+    partitions = [number for one in given_out.values() for _, numbers in one.assignment for number in numbers]
+    assert sorted(partitions) == [0, 1, 2, 3]
 
 
 @given(st.lists(st.floats(0, 400)))
