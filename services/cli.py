@@ -34,7 +34,7 @@ from services.standalone.mailbox import Settings as MailboxSettings
 from services.standalone.settings import Settings as StackSettings
 from services.watchdog.settings import Settings as WatchdogSettings
 from services.web.settings import Settings as WebSettings
-from streams import audit, care_records, gateways, migrations, people, profiles, rehearsal, rule_file, rulebook
+from streams import audit, care_records, gateways, migrations, people, profiles, rehearsal, rule_file, rulebook, shifts
 from streams.domain.care import CareKind, CareRejected, care_document
 from streams.domain.escalation import Role
 from streams.domain.rule import RuleBook
@@ -86,6 +86,7 @@ pumps_app = _group("pumps", "What is known of pumps beside their telemetry.")
 sites_app = _group("sites", "Where pumps are.")
 care_app = _group("care", "What people know of pumps: plans, bookings, absences, reviews, sessions, settings.")
 people_app = _group("people", "Who is told of alerts and may sign in.")
+shifts_app = _group("shifts", "The rota: when people are on call. Somebody without any shift always is.")
 audit_app = _group("audit", "Whether the history was changed.")
 rules_app = _group("rules", rules_commands.__doc__ or "")
 rules_commands.register(rules_app)
@@ -415,6 +416,44 @@ def people_disable(person_id: str) -> None:
     """Take somebody's access and place on the ladders; 1 when nobody with access has this name."""
     if not _with_database(lambda pool: people.disable(pool, person_id, _now())):
         fail(f"nobody with access is called {person_id}")
+
+
+@shifts_app.command("add")
+def shifts_add(
+    person_id: Annotated[str, typer.Argument(metavar="PERSON", help="Sign-in name.")],
+    starts_at: Annotated[str, typer.Option("--from", help=f"Inclusive. {RFC_3339}.")],
+    ends_at: Annotated[str, typer.Option("--until", help="Exclusive; at most 31 days later.")],
+) -> None:
+    """Put somebody on call for a time, from then on at no other; prints the shift's id. 1 when it cannot be entered."""
+    begin, end = _moment("from", starts_at), _moment("until", ends_at)
+    try:
+        print(_with_database(lambda pool: shifts.add(pool, person_id, begin, end, _now())))
+    except shifts.ShiftRefused as error:
+        fail(str(error))
+
+
+def _moment(field: str, text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        fail(f"{field}: expected {RFC_3339}, not {text!r}")
+    if moment.tzinfo is None:
+        fail(f"{field}: expected {RFC_3339}, not {text!r}")
+    return moment
+
+
+@shifts_app.command("list")
+def shifts_list(as_json: AsJson = False) -> None:
+    """Show the shifts that are on or will come."""
+    found = _with_database(lambda pool: shifts.list_all(pool, _now()))
+    _show(found, as_json, ("shift_id", "person_id", "starts_at", "ends_at"))
+
+
+@shifts_app.command("withdraw")
+def shifts_withdraw(shift_id: int) -> None:
+    """Take a shift out of the rota; 1 when there is none with this id."""
+    if not _with_database(lambda pool: shifts.withdraw(pool, shift_id, _now())):
+        fail(f"there is no shift {shift_id}")
 
 
 # History, rules, topics, settings ----------------------------------------------------------------------------------

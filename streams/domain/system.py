@@ -22,7 +22,8 @@ class SiteSeen:
     ``newly_silent`` pumps fell silent within the last 10 minutes, ``silent`` ones are silent now. ``opened`` alerts
     opened in the last 10 minutes, ``usual_opened`` in 10 minutes on the average of the last 28 days. ``unreached`` is
     the highest priority of an unconfirmed alert of which the latest step reached nobody: all its channels failed, or
-    none took the message over in time. ``on_call`` is whether anybody can be told.
+    none took the message over in time. ``on_call`` is whether anybody can be told, and ``uncovered_in_hours`` how soon
+    nobody will be; None: not for as long as the rota was looked at.
     """
 
     site: str | None
@@ -33,6 +34,7 @@ class SiteSeen:
     usual_opened: float = 0.0
     unreached: Priority | None = None
     on_call: bool = True
+    uncovered_in_hours: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,11 +112,19 @@ def _storm(rule: Rule, subject: str, site: str | None, what: str, *, opens: bool
 
 
 def notification_failure(observation: Observation, rule: Rule) -> Iterator[SystemFinding]:
-    """SYS-02: a step reached nobody, or nobody can be told at a site. Source: rules_catalogue.md SYS-02."""
+    """SYS-02: a step reached nobody, or nobody can be told at a site, now (HIGH) or within ``ahead_hours`` (MEDIUM).
+
+    Source: rules_catalogue.md SYS-02.
+    """
     for seen in observation.sites:
         if not seen.on_call:
             message = rule.message.format(what="nobody is on call for the site")
             yield SystemFinding(rule.id, f"on_call/{seen.site or ''}", seen.site, Priority.HIGH, message)
+        elif seen.uncovered_in_hours is not None and seen.uncovered_in_hours <= rule.parameters["ahead_hours"]:
+            message = rule.message.format(
+                what=f"nobody will be on call for the site in {seen.uncovered_in_hours:.1f} h"
+            )
+            yield SystemFinding(rule.id, f"rota/{seen.site or ''}", seen.site, Priority.MEDIUM, message)
         if seen.unreached is not None:
             message = rule.message.format(what="a page reached nobody through any channel")
             yield SystemFinding(rule.id, f"unreached/{seen.site or ''}", seen.site, Priority.HIGH, message)
