@@ -21,7 +21,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 
 from streams.domain.escalation import Channel, Contact, Role
 
-Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.Pool[Any]"
+Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any] | asyncpg.Pool[Any]"
 
 WATCHDOG_SITE: Final = "pumpwatch-watchdog"
 """The site of the synthetic pump, and of nothing else."""
@@ -203,15 +203,19 @@ async def set_password(connection: Connection, person_id: str, password: str, no
 async def roster(connection: Connection, site: str | None) -> list[Contact]:
     """Who may be told about alerts of a site, by sign-in name.
 
-    A pump without a known site concerns everybody: better one too many than nobody. So does one at a site of whose
-    people nobody has an address (rule SYS-02 tells of that too). The watchdog is told of the synthetic pump's alarms,
-    nobody else is, and of no other: it is a machine that would take them for its own.
+    A pump without a known site concerns everybody on call: better one too many than nobody. One at a site of whose
+    people nobody is on call with an address concerns everybody there is (rule SYS-02 tells of that too). The watchdog
+    is told of the synthetic pump's alarms, nobody else is, and of no other: it is a machine that would take them for
+    its own. Who has shifts is on call in them only; see `streams.shifts`.
     """
     rows = await connection.fetch(
         """
         WITH candidate AS (
             SELECT person_id, ladder_role, email IS NOT NULL AS email, webhook_url IS NOT NULL AS webhook,
-                   coalesce(site = $1, true) AS here
+                   coalesce(site = $1, true) AND (
+                       NOT EXISTS (SELECT FROM shift s WHERE s.person_id = person.person_id AND s.withdrawn_at IS NULL)
+                       OR EXISTS (SELECT FROM shift s WHERE s.person_id = person.person_id AND s.withdrawn_at IS NULL
+                                  AND s.starts_at <= clock_timestamp() AND s.ends_at > clock_timestamp())) AS here
             FROM person
             WHERE ladder_role IS NOT NULL AND disabled_at IS NULL
                   AND (site IS NOT DISTINCT FROM $2) = ($1::text IS NOT DISTINCT FROM $2)

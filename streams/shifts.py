@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -22,7 +22,6 @@ _WATCHES: Final = """
     LEFT JOIN shift ON shift.person_id = person.person_id AND shift.withdrawn_at IS NULL AND shift.ends_at > $1
                        AND shift.starts_at <= $2
     WHERE ladder_role IS NOT NULL AND disabled_at IS NULL AND (email IS NOT NULL OR webhook_url IS NOT NULL)
-          AND site IS DISTINCT FROM $3
 """
 
 
@@ -90,24 +89,24 @@ async def withdraw(connection: Connection, shift_id: int, now: datetime) -> bool
 
 
 async def uncovered(
-    connection: Connection, sites: Mapping[str | None, object], now: datetime, ahead: timedelta
+    connection: Connection, sites: Iterable[str | None], now: datetime, ahead: timedelta
 ) -> dict[str | None, datetime]:
     """For each site that nobody covers at some time until ``ahead`` from now (inclusive), the first such moment.
 
-    Whoever is told of every site covers each; a pump without a known site concerns everybody.
+    Whoever is told of every site covers each but the watchdog's; a pump without a known site concerns everybody.
     """
     until = now + ahead
-    rows = await connection.fetch(_WATCHES, now, until, WATCHDOG_SITE, timeout=STATEMENT_SECONDS)
+    rows = await connection.fetch(_WATCHES, now, until, timeout=STATEMENT_SECONDS)
     watches: dict[str | None, list[Shift]] = defaultdict(list)
     for row in rows:
         if not row["by_rota"]:
             watches[row["site"]].append(Shift(now, until + timedelta(microseconds=1)))
         elif row["starts_at"] is not None:
             watches[row["site"]].append(Shift(row["starts_at"], row["ends_at"]))
+    robots = watches.pop(WATCHDOG_SITE, [])
     everybody = [shift for shifts in watches.values() for shift in shifts]
-    holes = {
-        site: uncovered_at(everybody if site is None else [*watches[site], *watches[None]], now, until)
-        for site in sites
-        if site != WATCHDOG_SITE
-    }
+    holes = {}
+    for site in sites:
+        ours = everybody if site is None else [*watches[site], *watches[None]]
+        holes[site] = uncovered_at(robots if site == WATCHDOG_SITE else ours, now, until)
     return {site: at for site, at in holes.items() if at is not None}

@@ -7,7 +7,7 @@ ladders of their silence rest (`escalation.Silence.GROUPED`) and start when the 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, TypeAlias
 from uuid import UUID
 
@@ -16,7 +16,7 @@ import structlog
 
 from services.notify.cases import GROUPED
 from services.notify.metrics import Metrics
-from streams import system_alerts
+from streams import shifts, system_alerts
 from streams.domain.alert import Priority
 from streams.domain.rule import RuleBook
 from streams.domain.system import Observation, PumpSeen, SiteSeen
@@ -96,17 +96,6 @@ _UNREACHED: Final = f"""
     GROUP BY a.site
 """  # noqa: S608 - a constant
 
-# `false` for a site of whose people nobody has both a place on the ladder and an address. The watchdog is on call for
-# its own site only.
-_ON_CALL: Final = """
-    SELECT pump.site, EXISTS (
-        SELECT FROM person
-        WHERE ladder_role IS NOT NULL AND disabled_at IS NULL AND (email IS NOT NULL OR webhook_url IS NOT NULL)
-              AND (person.site IS NOT DISTINCT FROM $1) = (pump.site IS NOT DISTINCT FROM $1)
-              AND coalesce(person.site = pump.site, true)) AS on_call
-    FROM (SELECT DISTINCT site FROM pump_state) pump
-"""
-
 # Asked in each round, not when a storm closes: a notifier may have died then, or a decision been stored a moment later.
 _LEFT_ALONE: Final = f"""
     SELECT a.alert_id
@@ -174,9 +163,10 @@ class SystemWatch:
         receipts = float(silent["receipt_seconds_high"]), float(silent["receipt_seconds_other"])
         lost = await connection.fetch(_UNREACHED, now, *receipts, timeout=STATEMENT_SECONDS)
         unreached = {row["site"]: Priority(row["priority"]) for row in lost}
-        on_call = await connection.fetch(_ON_CALL, WATCHDOG_SITE, timeout=STATEMENT_SECONDS)
-        covered = {row["site"]: row["on_call"] for row in on_call}
-        seen = [_site(row, unreached, covered) for row in sites]
+        ahead = timedelta(hours=silent["ahead_hours"])
+        holes = await shifts.uncovered(connection, [row["site"] for row in sites], now, ahead)
+        uncovered_in = {site: at - now for site, at in holes.items()}
+        seen = [_site(row, unreached, uncovered_in) for row in sites]
         named = {site.site for site in seen}
         seen.extend(
             SiteSeen(site=site, unreached=priority) for site, priority in unreached.items() if site not in named
@@ -185,8 +175,9 @@ class SystemWatch:
 
 
 def _site(
-    row: asyncpg.Record, unreached: Mapping[str | None, Priority], covered: Mapping[str | None, bool]
+    row: asyncpg.Record, unreached: Mapping[str | None, Priority], uncovered_in: Mapping[str | None, timedelta]
 ) -> SiteSeen:
+    left = uncovered_in.get(row["site"])
     return SiteSeen(
         site=row["site"],
         pumps=row["pumps"],
@@ -195,5 +186,6 @@ def _site(
         opened=row["opened"],
         usual_opened=row["usual"],
         unreached=unreached.get(row["site"]),
-        on_call=covered.get(row["site"], True),
+        on_call=left is None or left > timedelta(0),
+        uncovered_in_hours=left / timedelta(hours=1) if left is not None else None,
     )

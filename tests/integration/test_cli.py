@@ -229,6 +229,37 @@ def test_a_person_from_their_password_to_their_end(with_database: Command) -> No
     assert json.loads(with_database("people", "list", "--json").out)[0]["disabled_at"] is not None
 
 
+def test_a_shift_from_its_entry_to_its_withdrawal(with_database: Command) -> None:
+    """What cannot be entered is refused with the field and the reason."""
+    with_database("people", "add", "nora", "--name", "Nora", "--password-stdin", stdin="a long enough password\n")
+    times = {"--from": "2099-01-01T08:00:00+01:00", "--until": "2099-01-01T20:00:00+01:00"}
+
+    def add(person: str = "nora", **changed: str) -> Said:
+        given = {**times, **{f"--{name.rstrip('_')}": text for name, text in changed.items()}}
+        return with_database("shifts", "add", person, *(part for pair in given.items() for part in pair))
+
+    added = add()
+    listed = json.loads(with_database("shifts", "list", "--json").out)
+    codes = [with_database("shifts", "withdraw", added.out.strip()).code for _ in range(2)]
+    refused = [
+        add("nobody"),
+        add(until="2099-01-01"),
+        add(until="2098-01-01T00:00:00Z"),
+        add(until="2099-03-01T00:00:00Z"),
+    ]
+
+    assert [(row["person_id"], row["ends_at"]) for row in listed] == [("nora", "2099-01-01T19:00:00Z")]
+    assert codes == [0, 1]
+    assert json.loads(with_database("shifts", "list", "--json").out) == []
+    assert [said.code for said in refused] == [1, 1, 1, 1]
+    assert [said.err.split(":")[0].removeprefix("pumpwatch") for said in refused] == [
+        "person",
+        "until",
+        "until",
+        "until",
+    ]
+
+
 def test_a_person_whom_nobody_can_tell_is_added_with_a_warning(with_database: Command) -> None:
     """It is allowed: the address may come later."""
     said = with_database(

@@ -11,7 +11,7 @@ from uuid import UUID
 import pytest
 
 from services.notify.system_watch import SystemWatch
-from streams import audit
+from streams import audit, shifts
 from streams.domain.alert import AlertEventKind, Priority
 from streams.domain.rule import RuleBook
 from streams.domain.system import SystemFinding
@@ -247,6 +247,40 @@ async def test_a_site_without_anybody_on_call_is_an_alert(care: Care) -> None:
 
     assert empty == [("high", "north")]
     assert await _open(care, "SYS-02") == []
+
+
+async def test_who_has_shifts_is_on_call_in_them_only(care: Care) -> None:
+    """Ada's shift is over and Ben's goes on for seven hours: Ben is told, and of the hole after it."""
+    email, now = PlayedChannel(), datetime.now(UTC)
+    desk = Desk(care, email)
+    await care.pool.execute("UPDATE person SET disabled_at = now() WHERE person_id IN ('cleo', 'dora')")
+    over = await shifts.add(care.pool, "ada", now - timedelta(hours=8), now + timedelta(seconds=60), now)
+    await care.pool.execute("UPDATE shift SET ends_at = $2 WHERE shift_id = $1", over, now - timedelta(seconds=1))
+    await shifts.add(care.pool, "ben", now - timedelta(hours=1), now + timedelta(hours=7), now)
+
+    await _watch(desk).look()
+    await care.open()
+    await desk.work()
+    hole = await _open(care, "SYS-02")
+    await shifts.add(care.pool, "ada", now + timedelta(hours=7), now + timedelta(hours=15), now)
+    await _watch(desk, timedelta(seconds=1)).look()
+
+    assert hole == [("medium", "north")]
+    assert {row["person"] for row in await care.notifications() if row["channel"] != "worklist"} == {"ben"}
+    assert await _open(care, "SYS-02") == []
+
+
+async def test_a_rota_that_nobody_is_in_now_tells_everybody(care: Care) -> None:
+    """The hole is a HIGH alert, and a stall meanwhile concerns whoever there is."""
+    desk, now = Desk(care), datetime.now(UTC)
+    for person_id in ("ada", "ben", "cleo", "dora"):
+        await shifts.add(care.pool, person_id, now + timedelta(hours=3), now + timedelta(hours=15), now)
+
+    await _watch(desk).look()
+    await desk.work()
+
+    assert await _open(care, "SYS-02") == [("high", "north")]
+    assert [row["person"] for row in await care.notifications()] == ["ada"]
 
 
 async def test_the_watchdog_is_on_call_for_nobody(care: Care) -> None:
