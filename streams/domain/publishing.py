@@ -161,13 +161,13 @@ def _reconciled(
     rows: list[tuple[AlertRecord, tuple[str, ...]]] = []
     events: list[AlertEvent] = []
     for record, truth in match(world.pump_id, world.ledger, judged):
-        known, facts = publish(world.pump_id, record, truth, hold_clearing=hold_clearing, disproved_by=disproved_by)
+        # What is settled no missing report can change any more, and it is told now or never.
+        over = truth is not None and (truth.episode.rule_id, truth.episode.start) in done
+        holds = hold_clearing and not over
+        known, facts = publish(world.pump_id, record, truth, hold_clearing=holds, disproved_by=disproved_by)
         events.extend(facts)
-        if truth is None and known.retracted:
-            continue
-        if truth is not None and (truth.episode.rule_id, truth.episode.start) in done:
-            continue
-        rows.append((known, _parents(known.rule_id, truth, rules)))
+        if not over and (truth is not None or not known.retracted):
+            rows.append((known, _parents(known.rule_id, truth, rules)))
     placed = with_parents(rows)
     events = _with_parent_changes(_with_takeover(events), [row for row, _ in rows], placed)
     return tuple(placed), tuple(events)

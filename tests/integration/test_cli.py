@@ -252,7 +252,7 @@ def test_a_shift_from_its_entry_to_its_withdrawal(with_database: Command) -> Non
     assert codes == [0, 1]
     assert json.loads(with_database("shifts", "list", "--json").out) == []
     assert [said.code for said in refused] == [1, 1, 1, 1]
-    assert [said.err.split(":")[0].removeprefix("pumpwatch") for said in refused] == [
+    assert [said.err.split(": ")[1] for said in refused] == [
         "person",
         "until",
         "until",
