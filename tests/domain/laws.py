@@ -17,7 +17,7 @@ from tests.domain.lives import reports
 
 EACH_DAY: Final = 500
 COUNT: Final = int(os.environ.get("PUMPWATCH_LIVES", EACH_DAY))
-TOLD: Final = reports(max_size=8 if COUNT <= EACH_DAY else 14)
+TOLD: Final = reports(max_size=8 if COUNT <= EACH_DAY else 12)
 """Lives of a pump; what a late report costs grows with their square, so that the few lives of each day are shorter."""
 HUNDREDS: Final = pytest.mark.timeout(300 + 2 * COUNT)
 """Hundreds of lives, on a machine that may be busy."""

@@ -13,10 +13,11 @@ import pytest
 from streams.domain import pipeline
 from streams.domain.alert import AlertEvent, AlertEventKind, Priority, Reason, publish
 from streams.domain.evaluation import MAX_DEADLINES, Fold
-from streams.domain.pipeline import Disposition, ResolveRefused, Step
+from streams.domain.pipeline import Disposition, ResolveRefused, Step, Steps
 from streams.domain.profile import ProfileHistory
 from streams.domain.rule import Finding, Presence, RuleBook, View
 from streams.domain.silence import Hearing
+from streams.domain.telemetry import Received
 from streams.domain.world import LATENESS, MAX_WINDOW_REPORTS, Folded, PumpState, Resolution, World, snapshot
 from streams.rehearsal import START, moment, profiles_of, received_of
 from streams.rulebook import load
@@ -407,3 +408,125 @@ def test_an_alert_taken_back_and_found_true_again_goes_on_as_the_same_row() -> N
     later = pump.waits("PT3H30M")
 
     assert [event.kind for event in later.events if event.alert.rule_id == "DLV-01"] == []
+
+
+def _buffer(*said: dict[str, Any], arrives: str) -> list[Received]:
+    """Reports that a gateway hands in together; ``seq`` and ``at`` of each, and what else it says."""
+    told = []
+    for entry in said:
+        fields = {"boot_id": 0, "arrives": arrives, **entry}
+        told.append(received_of(fields, fields.pop("seq")))
+    return told
+
+
+def _together(pump: Pump, buffer: list[Received]) -> Steps:
+    """Decide a buffer at once, as a worker does with the reports of one record."""
+    now = buffer[-1].received_at + MINUTE / 60
+    done = pipeline.steps(pump.world, buffer, pump.profiles, pump.rules, now)
+    pump.world = done.world
+    pump.events.extend(done.events)
+    return done
+
+
+def _told(pump: Pump) -> set[tuple[str, Any, Priority, bool]]:
+    return {(row.rule_id, row.effective_from, row.priority, row.active) for row in pump.world.ledger}
+
+
+def test_a_buffer_sent_newest_first_is_told_once_and_ends_as_any_other() -> None:
+    """The stall in its middle opens one alert, which its recovery ends; a repeated report is none of its own."""
+    together, single = Pump(), Pump()
+    motors = {5: "running", 4: "running", 3: "stalled", 2: "running", 1: "running"}
+    said = [{"seq": seq, "at": f"PT{15 * seq}M", "motor": motor} for seq, motor in motors.items()]
+    for pump in (together, single):
+        pump.says(0, "PT0M", motor="running")
+    buffer = _buffer(*said, said[2], arrives="PT1H20M")
+
+    done = _together(together, buffer)
+    for received in buffer[:5]:
+        single._took(pipeline.step(single.world, received, single.profiles, RULES, received.received_at))
+    for pump in (together, single):
+        pump.waits("PT3H")
+
+    assert [outcome.disposition for outcome in done.outcomes] == [*[Disposition.APPLIED] * 5, Disposition.DUPLICATE]
+    assert together.told("DLV-01") == [AlertEventKind.OPENED, AlertEventKind.CLEARED]
+    assert _told(together) == _told(single)
+    assert together.world.head == single.world.head
+
+
+def test_a_buffer_brings_what_is_too_late_with_what_is_not() -> None:
+    """One report of it comes after its gap was given up, one fills a gap, and one was there before."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="running")
+    pump.says(2, "PT30M", reservoir_estimated_ml=12.0)
+    pump.waits("PT1H40M")
+    pump.says(4, "PT1H40M", reservoir_estimated_ml=11.9)
+
+    done = _together(
+        pump,
+        _buffer(
+            {"seq": 1, "at": "PT15M", "motor": "stalled"},
+            {"seq": 3, "at": "PT1H", "events": [{"type": "interrogation", "at": "PT50M", "result": "stalled"}]},
+            {"seq": 2, "at": "PT30M", "reservoir_estimated_ml": 12.0},
+            {"seq": 1, "at": "PT15M", "motor": "stalled"},
+            arrives="PT1H41M",
+        ),
+    )
+
+    dispositions = [Disposition.LATE, Disposition.APPLIED, Disposition.DUPLICATE, Disposition.DUPLICATE]
+    assert [outcome.disposition for outcome in done.outcomes] == dispositions
+    assert done.caused_at == moment("PT1H41M")
+    assert next(row for row in pump.world.ledger if row.rule_id == "DLV-01").found_late
+
+
+def test_a_buffer_of_repeats_alone_changes_nothing() -> None:
+    """The gateway sends again what it had sent."""
+    pump = Pump()
+    said = [{"seq": seq, "at": f"PT{15 * seq}M", "motor": "running"} for seq in (0, 2, 3)]
+    _together(pump, _buffer(*said, arrives="PT50M"))
+    before = pump.world
+
+    done = _together(pump, _buffer(*reversed(said), arrives="PT55M"))
+
+    assert {outcome.disposition for outcome in done.outcomes} == {Disposition.DUPLICATE}
+    assert (pump.world, done.events, done.caused_at) == (before, (), None)
+
+
+def test_a_buffer_releases_what_waited_for_the_clock_to_be_known() -> None:
+    """A clock three hours ahead: what was set aside takes effect, once, when enough contacts explain it."""
+    pump, waiting, released = Pump(), set[int](), list[int]()
+    contacts = [(7, 0), (6, 20), (5, 40), (4, 60), (3, 80), (2, 100), (1, 120), (0, 140)]
+
+    for seq, minutes in contacts:
+        buffer = _buffer(
+            {"seq": 100 + seq, "at": f"PT{180 + minutes}M", "motor": "running"},
+            {"seq": seq, "at": f"PT{180 + minutes - 1}M", "motor": "running"},
+            arrives=f"PT{minutes}M",
+        )
+        done = _together(pump, buffer)
+        released.extend(one.report.seq for one in done.released)
+        quarantined = [one for one in done.outcomes if one.disposition is Disposition.QUARANTINED_FUTURE]
+        waiting.update(one.received.report.seq for one in quarantined)
+
+    assert released
+    assert len(set(released)) == len(released)
+    assert set(released) <= waiting
+    assert {one.report.seq for one in pump.world.head.timing.held} == waiting - set(released)
+
+
+def test_what_is_settled_is_taken_back_while_a_gap_holds_back_the_rest() -> None:
+    """A session explains the change of program two minutes before it; no missing report can change that any more."""
+    pump = Pump()
+    pump.says(0, "PT0M", program_checksum="A")
+    pump.says(5, "PT7M", motor="running")
+    pump.says(
+        3,
+        "PT3M",
+        arrives="PT20M",
+        clinic=True,
+        events=[{"type": "programming_session", "session_id": "S", "phase": "start"}],
+    )
+    pump.says(1, "PT1M", arrives="PT50M", program_checksum="A")
+
+    pump.says(2, "PT2M", arrives="PT51M", program_checksum="B")
+
+    assert pump.told("THR-02") == [AlertEventKind.OPENED, AlertEventKind.RETRACTED]

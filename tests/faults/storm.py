@@ -233,6 +233,8 @@ class Storm:
             "PUMPWATCH_NOTIFY_SEND_TIMEOUT_SECONDS": str(SEND_SECONDS),
             "PUMPWATCH_NOTIFY_LEASE_SECONDS": str(SEND_SECONDS + 1),
             "PUMPWATCH_NOTIFY_RETRY_SECONDS": "1",
+            # What can wait for the morning would not be told in a storm at night.
+            "PUMPWATCH_NOTIFY_QUIET_HOURS": "",
             "PUMPWATCH_NOTIFY_ATTEMPTS": "20",
         }
         async with Stack(self.broker.bootstrap, database, "", self.folder, env) as stack:
