@@ -479,7 +479,8 @@ def _news(state: PumpState, report: Report) -> dict[str, Any]:
     if report.alarms is not None and (state.alarms_at is None or at >= state.alarms_at):
         changes["alarms_at"] = at
         if report.alarms or state.alarms:
-            changes["alarms"] = report.alarms
+            # Another object even where it says the same: rules have to see that the pump said it again.
+            changes["alarms"] = (*report.alarms,)
     estimated = state.estimated
     if report.reservoir_estimated_ml is not None and (not estimated or at >= estimated[-1].at):
         changes["estimated"] = (*estimated, Sample(report.reservoir_estimated_ml, at))[-KEPT_ESTIMATES:]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -320,3 +321,20 @@ def test_a_gap_in_the_reports_changes_nothing_in_the_end() -> None:
 
 def _arrived(received: Received, at: str) -> Received:
     return Received(report=received.report, received_at=moment(at))
+
+
+def test_an_alarm_that_the_pump_says_again_counts_again() -> None:
+    """In the same words, even as the same object in memory: after a minute of running it sounds anew."""
+    first, running, again = (
+        received_of({"at": at, "boot_id": 0, **said}, number)
+        for number, (at, said) in enumerate(
+            [("PT0M", {"alarms": ["pump_stopped_48h"]}), ("PT1M", {"motor": "running"}), ("PT2M", {"motor": "running"})]
+        )
+    )
+    again = replace(again, report=replace(again.report, alarms=first.report.alarms))
+    world, profiles = pipeline.new_world("EX-1"), profiles_of({})
+
+    for received in (first, running, again):
+        world = pipeline.step(world, received, profiles, RULES, received.received_at).world
+
+    assert _alert(world, "DLV-03").active
