@@ -325,16 +325,17 @@ def _arrived(received: Received, at: str) -> Received:
 
 def test_an_alarm_that_the_pump_says_again_counts_again() -> None:
     """In the same words, even as the same object in memory: after a minute of running it sounds anew."""
-    first, running, again = (
-        received_of({"at": at, "boot_id": 0, **said}, number)
-        for number, (at, said) in enumerate(
-            [("PT0M", {"alarms": ["pump_stopped_48h"]}), ("PT1M", {"motor": "running"}), ("PT2M", {"motor": "running"})]
-        )
-    )
-    again = replace(again, report=replace(again.report, alarms=first.report.alarms))
+    said: list[dict[str, Any]] = [
+        {"at": "PT0M", "motor": "telemetry_mode"},
+        {"at": "PT20M", "alarms": ["pump_stopped_48h"]},
+        {"at": "PT21M", "motor": "running"},
+        {"at": "PT22M", "motor": "running"},
+    ]
+    told = [received_of({"boot_id": number, **entry}, 0) for number, entry in enumerate(said)]
+    told[3] = replace(told[3], report=replace(told[3].report, alarms=told[1].report.alarms))
     world, profiles = pipeline.new_world("EX-1"), profiles_of({})
 
-    for received in (first, running, again):
+    for received in told:
         world = pipeline.step(world, received, profiles, RULES, received.received_at).world
 
     assert _alert(world, "DLV-03").active
