@@ -21,6 +21,7 @@ from streams.domain.alert import AlertEvent, AlertEventKind, AlertRecord, Priori
 from streams.domain.care import CareKind, CareRecord
 from streams.domain.pipeline import ResolveRefused
 from streams.domain.profile import ProfileHistory
+from streams.domain.publishing import DATA_RULE
 from streams.domain.rule import RuleBook
 from streams.domain.silence import Hearing
 from streams.domain.telemetry import Received
@@ -187,8 +188,12 @@ def judge(lived: Lived, arrivals: Iterable[Received], rules: RuleBook, since: da
 
 
 def _history(world: World, kept: Iterable[AlertRecord], rules: RuleBook) -> tuple[Past, ...]:
-    """The effective history, in a fixed order, without rules that are judged by arrival alone: silence is no report."""
-    by_arrival = {rule.id for rule in rules if rule.judged_by == "arrival"}
+    """The effective history, in a fixed order, without what tells of the delivery itself: silence, and missing reports.
+
+    COM-02 says since when a report is missing, which another delivery changes; that the clock's part of it does not
+    depend on order is a law of the core (I9).
+    """
+    by_arrival = {DATA_RULE, *(rule.id for rule in rules if rule.judged_by == "arrival")}
     now = {record.alert_id: record for record in world.ledger}
     found = []
     for told in kept:

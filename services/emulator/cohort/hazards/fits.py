@@ -53,9 +53,19 @@ def boluses(patient: Patient) -> bool:
     return patient.group.boluses
 
 
+def steady(patient: Patient) -> bool:
+    """A drug at one rate all day: of a schedule with steps a day has to pass before its dose is known."""
+    return active(patient) and not patient.build.steps
+
+
 def harmed_by_loss(patient: Patient) -> bool:
     """Lost delivery brings withdrawal."""
     return patient.therapy.withdrawal is not WithdrawalClass.W1
+
+
+def harmed_unseen(patient: Patient) -> bool:
+    """Lost delivery brings withdrawal, and only the motor tells of delivery: a sensed flow would confirm it."""
+    return harmed_by_loss(patient) and not patient.build.senses_volume
 
 
 def rotor_and_harmed(patient: Patient) -> bool:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from services.emulator import physics
 from services.emulator.cohort.hazards.acts import mended_in_session
-from services.emulator.cohort.hazards.fits import active, harmed_by_loss, rotor, rotor_and_harmed
+from services.emulator.cohort.hazards.fits import active, harmed_unseen, rotor, rotor_and_harmed
 from services.emulator.cohort.hazards.kinds import STILL, Kinds, Moment
 from services.emulator.cohort.life import DAY, HOUR, MINUTE, Life
 from services.emulator.cohort.truth import Severity
@@ -113,7 +113,7 @@ def minimum_rate(life: Life, moment: Moment) -> None:
     moment.strikes(life, life.loss(), within=within, lasts=lasts + HOUR)
 
 
-@KINDS.kind("HZ-01 HZ-23", "DLV-09", also=STILL, fits=harmed_by_loss)
+@KINDS.kind("HZ-01 HZ-23", "DLV-09", also=STILL, fits=harmed_unseen)
 def motor_unreadable(life: Life, moment: Moment) -> None:
     """The gateway goes on reporting, but not what the motor does."""
     due = life.patient.budget / 2 + life.patient.interval

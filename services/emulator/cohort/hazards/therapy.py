@@ -7,7 +7,7 @@ from typing import Final
 
 from services.emulator import physics
 from services.emulator.cohort.hazards.acts import in_session, midnight
-from services.emulator.cohort.hazards.fits import active, boluses, cycle_days, opioid
+from services.emulator.cohort.hazards.fits import active, boluses, cycle_days, opioid, steady
 from services.emulator.cohort.hazards.kinds import STILL, Kinds, Moment
 from services.emulator.cohort.life import DAY, HOUR, MINUTE, Life
 from services.emulator.cohort.patients import BOLUS_LOCKOUT, BOLUSES_PER_DAY
@@ -31,7 +31,7 @@ _WRONG_DOSE: Final = (
 )
 
 
-@KINDS.kind("HZ-06 HZ-25", "THR-01", also=_WRONG_DOSE, fits=active)
+@KINDS.kind("HZ-06 HZ-25", "THR-01", also=_WRONG_DOSE, fits=steady)
 def wrong_dose(life: Life, moment: Moment) -> None:
     """A session programs half as much again as is prescribed."""
 
