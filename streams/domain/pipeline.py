@@ -103,10 +103,11 @@ def step(world: World, received: Received, profiles: ProfileHistory, rules: Rule
     if world.silence:
         world, forgotten = silence.ended(world, rules)
         settled = [*settled, *forgotten]
-    disposition, released, disproved_by = _became(before.head.timing, world, received, booked)
+    disposition, released = _became(before.head.timing, world, received, booked)
     if publishing.as_published(before, world, settled, now):
         wake_at = publishing.next_wake_at(world, world.head, profiles, rules, now, None)
         return Step(replace(world, next_wake_at=wake_at), (), disposition, released)
+    disproved_by = _evidence(before, world, (received,))
     world, events = publishing.published(world, settled, profiles, rules, now, disproved_by, settles=True)
     return Step(world, events, disposition, released)
 
@@ -182,7 +183,7 @@ def _at_once(
 
 
 def _evidence(before: World, after: World, taken: Sequence[Received]) -> Reason:
-    """What kind of evidence several reports are."""
+    """What kind of evidence these reports are."""
     if before.head.timing.offset_ms != after.head.timing.offset_ms:
         return Reason.CLOCK_CORRECTED
     logged = any(event.at is not None for received in taken for event in received.report.events)
@@ -198,21 +199,14 @@ def _found_late(after: World, received: Received) -> Disposition:
     return Disposition.QUARANTINED_FUTURE if ahead else Disposition.LATE
 
 
-def _became(
-    before: Timing, after: World, received: Received, booked: str
-) -> tuple[Disposition, tuple[Received, ...], Reason]:
-    """What became of a report, which reports it took out of quarantine, and what kind of evidence it is."""
-    timing = after.head.timing
-    events = received.report.events
-    logged = bool(events) and any(event.at is not None for event in events)
-    evidence = Reason.LATE_LOG if logged else Reason.LATE_EVIDENCE
+def _became(before: Timing, after: World, received: Received, booked: str) -> tuple[Disposition, tuple[Received, ...]]:
+    """What became of a report, and which reports it took out of quarantine."""
     if booked == "late":
-        return _found_late(after, received), (), evidence
-    if timing.offset_ms != before.offset_ms:
-        evidence = Reason.CLOCK_CORRECTED
+        return _found_late(after, received), ()
+    timing = after.head.timing
     held, was_held = timing.held, before.held
     disposition = Disposition.QUARANTINED_FUTURE if held and received in held else Disposition.APPLIED
-    return disposition, contacts.released(timing, was_held) if was_held else (), evidence
+    return disposition, contacts.released(timing, was_held) if was_held else ()
 
 
 def tick(world: World, profiles: ProfileHistory, rules: RuleBook, now: datetime, hearing: Hearing) -> Step:
