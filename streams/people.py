@@ -212,10 +212,9 @@ async def roster(connection: Connection, site: str | None) -> list[Contact]:
         """
         WITH candidate AS (
             SELECT person_id, ladder_role, email IS NOT NULL AS email, webhook_url IS NOT NULL AS webhook,
-                   coalesce(site = $1, true) AND (
-                       NOT EXISTS (SELECT FROM shift s WHERE s.person_id = person.person_id AND s.withdrawn_at IS NULL)
-                       OR EXISTS (SELECT FROM shift s WHERE s.person_id = person.person_id AND s.withdrawn_at IS NULL
-                                  AND s.starts_at <= clock_timestamp() AND s.ends_at > clock_timestamp())) AS here
+                   coalesce(site = $1, true) AND coalesce(
+                       (SELECT bool_or(starts_at <= clock_timestamp() AND ends_at > clock_timestamp()) FROM shift
+                        WHERE shift.person_id = person.person_id AND withdrawn_at IS NULL), true) AS here
             FROM person
             WHERE ladder_role IS NOT NULL AND disabled_at IS NULL
                   AND (site IS NOT DISTINCT FROM $2) = ($1::text IS NOT DISTINCT FROM $2)

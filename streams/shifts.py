@@ -16,7 +16,7 @@ LONGEST: Final = timedelta(days=31)
 
 # A person by the rota has a row for each shift that has not ended, or one without times: then they are not on call.
 _WATCHES: Final = """
-    SELECT person.person_id, person.site, shift.starts_at, shift.ends_at,
+    SELECT person.site, shift.starts_at, shift.ends_at,
            EXISTS (SELECT FROM shift own WHERE own.person_id = person.person_id AND own.withdrawn_at IS NULL) AS by_rota
     FROM person
     LEFT JOIN shift ON shift.person_id = person.person_id AND shift.withdrawn_at IS NULL AND shift.ends_at > $1
