@@ -30,7 +30,6 @@ from streams import topics
 from streams.dead_letters import DeadLetterLimit, PostgresLimits
 from streams.domain.telemetry import Received, Rejected
 from streams.operations import NO_DATABASE, version
-from streams.topics import MAX_RECORD_BYTES
 
 GROUP: Final = "pumpwatch-ingest"
 SCHEMA_VERSION: Final = "1"
@@ -262,7 +261,7 @@ class KafkaEdge:
     async def _put_aside(self, unusable: Unusable, now: datetime) -> None:
         record = unusable.record
         # A record with neither key nor value cannot be sent; the reason says that there was no value.
-        value, cut = kept(b"" if record.value is None else record.value, MAX_RECORD_BYTES, "value")
+        value, cut = kept(b"" if record.value is None else record.value, topics.MAX_RECORD_BYTES, "value")
         key, key_cut = (None, {}) if record.key is None else kept(record.key, KEPT_KEY_BYTES, "key")
         headers = letter_headers(unusable, now, {**cut, **key_cut})
         await self._publisher.publish(self._dead_letters, value, key=key, headers=headers)

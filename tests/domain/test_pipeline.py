@@ -69,6 +69,16 @@ def _kinds(events: Iterable[AlertEvent]) -> list[AlertEventKind]:
     return [event.kind for event in events]
 
 
+def _with_a_gap_given_up_and_another() -> Pump:
+    """Report 1 was waited for in vain, and 3 is missing since the newest one."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="running")
+    pump.says(2, "PT30M", reservoir_estimated_ml=12.0)
+    pump.waits("PT1H40M")
+    pump.says(4, "PT1H40M", reservoir_estimated_ml=11.9)
+    return pump
+
+
 def test_a_report_from_the_future_is_set_aside() -> None:
     """More than five minutes ahead of its arrival it says nothing of the pump; exactly five minutes is normal."""
     pump = Pump()
@@ -100,11 +110,7 @@ def test_a_stall_that_arrives_after_the_bound_is_found_late() -> None:
 
 def test_what_is_found_late_joins_an_open_window() -> None:
     """A newer gap is still open while the older report comes too late; both count."""
-    pump = Pump()
-    pump.says(0, "PT0M", motor="running")
-    pump.says(2, "PT30M", reservoir_estimated_ml=12.0)
-    pump.waits("PT1H40M")
-    pump.says(4, "PT1H40M", reservoir_estimated_ml=11.9)
+    pump = _with_a_gap_given_up_and_another()
 
     late = pump.says(1, "PT15M", arrives="PT1H41M", motor="stalled")
     filled = pump.says(3, "PT1H", arrives="PT1H42M", motor="running")
@@ -455,11 +461,7 @@ def test_a_buffer_sent_newest_first_is_told_once_and_ends_as_any_other() -> None
 
 def test_a_buffer_brings_what_is_too_late_with_what_is_not() -> None:
     """One report of it comes after its gap was given up, one fills a gap, and one was there before."""
-    pump = Pump()
-    pump.says(0, "PT0M", motor="running")
-    pump.says(2, "PT30M", reservoir_estimated_ml=12.0)
-    pump.waits("PT1H40M")
-    pump.says(4, "PT1H40M", reservoir_estimated_ml=11.9)
+    pump = _with_a_gap_given_up_and_another()
 
     done = _together(
         pump,
