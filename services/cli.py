@@ -25,7 +25,7 @@ from aiokafka.errors import KafkaError
 from pydantic import SecretStr, ValidationError
 
 from services import cohort_commands, rules_commands
-from services.command import UNREACHABLE, UNUSABLE, dsn, fail, running_stack
+from services.command import UNREACHABLE, UNUSABLE, dsn, fail, rules_of, running_stack
 from services.emulator.load import LoadPlan, generate, write_profiles
 from services.emulator.settings import Settings as EmulatorSettings
 from services.ingest.settings import Settings as IngestSettings
@@ -37,9 +37,7 @@ from services.web.settings import Settings as WebSettings
 from streams import audit, care_records, gateways, migrations, people, profiles, rehearsal, rule_file, rulebook, shifts
 from streams.domain.care import CareKind, CareRejected, care_document
 from streams.domain.escalation import Role
-from streams.domain.rule import RuleBook
 from streams.provision import UnsafeTopic, provision
-from streams.rule_errors import RuleError
 from streams.settings import PREFIX, CoreSettings
 from streams.worker_settings import Settings as WorkerSettings
 
@@ -303,18 +301,11 @@ def care_add(
         "value": value,
     }
     document = {name: entry for name, entry in given.items() if entry is not None}
-    rules = _rules()
+    rules = rules_of()
     outcome = _with_database(lambda pool: care_records.add(pool, document, person, _now(), rules))
     if isinstance(outcome, CareRejected):
         fail(f"{outcome.pointer.lstrip('/') or 'record'}: {outcome.reason}")
     print(json.dumps(care_document(outcome), indent=2) if as_json else outcome.care_id)
-
-
-def _rules() -> RuleBook:
-    try:
-        return rulebook.load(CoreSettings().rules)
-    except RuleError as error:
-        fail(str(error), UNUSABLE)
 
 
 @care_app.command("list")
@@ -356,7 +347,7 @@ def care_import(
     actor: Annotated[str, typer.Option(help="Who answers for the entry.")] = "operator",
 ) -> None:
     """Take in records; 1 when a line cannot be used, and then nothing is taken in."""
-    lines, rules = _lines(file), _rules()
+    lines, rules = _lines(file), rules_of()
     result = _with_database(lambda pool: care_records.import_records(pool, lines, actor, _now(), rules))
     _check_taken_in(file, result)
     print(f"{result.added} added, {result.unchanged} as they were")

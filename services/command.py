@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from services.standalone.folder import running
 from services.standalone.settings import Settings as StackSettings
+from streams import rulebook
+from streams.domain.rule import RuleBook
+from streams.rule_errors import RuleError
 from streams.settings import PREFIX, CoreSettings
 
 NO: Final = 1
@@ -19,6 +23,14 @@ def fail(message: str, code: int = NO) -> NoReturn:
     """End the command with one line on stderr."""
     print(f"pumpwatch: {message}", file=sys.stderr)
     raise SystemExit(code)
+
+
+def rules_of(folder: Path | None = None) -> RuleBook:
+    """The rules in a folder, or those that the settings name; ends the command where one cannot be used."""
+    try:
+        return rulebook.load(folder or CoreSettings().rules)
+    except RuleError as error:
+        fail(str(error), UNUSABLE)
 
 
 def running_stack() -> dict[str, Any] | None:

@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from services import tracing
-from services.command import NO, UNUSABLE, dsn, fail
+from services.command import NO, UNUSABLE, dsn, fail, rules_of
 from services.emulator.cohort.assigning import covered_by
 from services.emulator.cohort.plan import load as load_cohort
 from streams import replay, rulebook
@@ -60,13 +60,6 @@ def register(app: typer.Typer) -> None:
     app.command("trace")(rules_trace)
 
 
-def _load(folder: Path | None) -> RuleBook:
-    try:
-        return rulebook.load(folder or CoreSettings().rules)
-    except RuleError as error:
-        fail(str(error), UNUSABLE)
-
-
 # Examples ---------------------------------------------------------------------------------------------------------
 
 
@@ -79,7 +72,7 @@ def rules_test(
 
     Exit codes: 0 all examples hold; 1 one does not; 2 a file or an example cannot be read.
     """
-    book = _load(rules or (file.resolve().parent.parent if file else None))
+    book = rules_of(rules or (file.resolve().parent.parent if file else None))
     wanted = _id_of(file) if file else None
     outcomes = []
     for rule, example in rulebook.examples(book):
@@ -136,7 +129,7 @@ def rules_explain(
     Exit codes: 0 it is said; 1 nothing was ever heard of the pump; 2 wrong arguments, or a rule cannot be read; 3 the
     database does not answer, or refuses.
     """
-    book = _load(rules)
+    book = rules_of(rules)
     if rule is not None and book.get(rule) is None:
         fail(f"there is no rule {rule}", UNUSABLE)
     moment = at.replace(tzinfo=UTC) if at else datetime.now(UTC)
@@ -235,7 +228,7 @@ def rules_backtest(
     """
     start = datetime.now(UTC) - _duration(since)
     folder = rules or CoreSettings().rules
-    book = _load(folder)
+    book = rules_of(folder)
     extra = _read_rule(rule) if rule else None
     sources = [(folder, extra)]
     history = _replayed(dsn(), sources, start)
@@ -258,7 +251,7 @@ def rules_diff(
     """
     start = datetime.now(UTC) - _duration(since)
     for folder in (before, after):
-        _load(folder)
+        rules_of(folder)
     history = _replayed(dsn(), [(before, None), (after, None)], start)
     found = differences(*history.told)
     if as_json:
@@ -460,7 +453,7 @@ def rules_trace(
     folder = rules or CoreSettings().rules
     try:
         covers = tracing.trace(
-            tracing.hazards(folder / rulebook.HAZARDS), _load(folder), covered_by(load_cohort(COHORT))
+            tracing.hazards(folder / rulebook.HAZARDS), rules_of(folder), covered_by(load_cohort(COHORT))
         )
     except tracing.HazardError as error:
         fail(str(error), UNUSABLE)
