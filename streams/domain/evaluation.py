@@ -82,11 +82,14 @@ class Fold:
             waiting.pop(contacts.place(one), None)
 
     def note(self, log: ContactLog, at: datetime) -> None:
-        """Judge what became known of the pump's contacts, without letting time pass; ``at`` where no report was yet."""
+        """Judge what became known of the pump's contacts, without letting time pass; ``at`` where no report was yet.
+
+        Where all reports so far are in quarantine, the pump's time is when a gateway got the last of them.
+        """
         state = self.folded.state
         self.folded = replace(self.folded, timing=self.timing)
         if log is not state.contacts:
-            self._judge(replace(state, contacts=log), state.clock or at)
+            self._judge(replace(state, contacts=log), state.clock or self.timing.heard_at or at)
 
     def _tell(self, received: Received, *, found_late: bool) -> None:
         """Fold a report fact by fact."""

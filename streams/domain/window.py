@@ -184,15 +184,12 @@ def gaps_noticed(
 def noted(
     world: World, change: Callable[[ContactLog], ContactLog], profiles: ProfileHistory, rules: RuleBook, at: datetime
 ) -> tuple[World, list[Episode]]:
-    """Put what arrivals show into the base and the tip alike, so that folding again does not lose it."""
+    """Put what arrivals show into the base, and fold the window on top of it again: what follows is the same later."""
+    told_before = world.tip is not None
     fold = Fold(world.base, profiles, rules)
     fold.note(change(world.base.state.contacts), at)
-    world, settled = replace(world, base=fold.folded), fold.log
-    if world.tip is not None:
-        fold = Fold(world.tip, profiles, rules)
-        fold.note(change(world.tip.state.contacts), at)
-        world = replace(world, tip=fold.folded, log=(*world.log, *fold.log))
-    return world, settled
+    world = replace(world, base=fold.folded, tip=None, log=())
+    return told_to_the_end(world, profiles, rules) if told_before else world, fold.log
 
 
 def outdated(world: World, rules: RuleBook) -> bool:

@@ -532,3 +532,34 @@ def test_what_is_settled_is_taken_back_while_a_gap_holds_back_the_rest() -> None
     pump.says(2, "PT2M", arrives="PT51M", program_checksum="B")
 
     assert pump.told("THR-02") == [AlertEventKind.OPENED, AlertEventKind.RETRACTED]
+
+
+def test_what_arrivals_show_ends_no_alert_that_the_next_report_continues() -> None:
+    """The clock is three hours ahead: by the pump's time the offset is known minutes after the alarm, not hours."""
+    pump = Pump()
+
+    def says(boot_id: int, seq: int, minute: int, arrives: str, **fields: Any) -> None:
+        got_at = moment(f"PT{minute}M").isoformat()
+        pump.says(
+            seq,
+            f"PT{180 + minute}M",
+            arrives=arrives,
+            boot_id=boot_id,
+            gateway_time=got_at,
+            temperature_celsius=37.0,
+            **fields,
+        )
+
+    for boot_id in (1, 2):
+        says(boot_id, 0, boot_id, "PT3H20M")
+    says(5, 0, 5, "PT3H20M", alarms=["motor_stall"])
+    says(5, 2, 7, "PT3H20M")
+    pump.waits("PT5H")
+    says(7, 0, 10, "PT5H5M")
+
+    says(5, 1, 6, "PT5H45M", alarms=[])
+    says(4, 0, 4, "PT5H46M")
+
+    assert pump.told("COM-02") == [AlertEventKind.OPENED, AlertEventKind.RECURRED]
+    [row] = [row for row in pump.world.ledger if row.rule_id == "COM-02"]
+    assert (row.effective_from, row.priority) == (moment("PT5M"), Priority.HIGH)
