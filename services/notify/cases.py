@@ -106,8 +106,8 @@ _READ: Final = f"""
     SELECT a.alert_id, a.pump_id, a.site, a.ladder AS wanted, a.priority::text, a.active, a.latched, a.raised_at,
            a.resolved_at IS NULL AS open, a.retracted, a.confirmed_at, a.confirmed_by, a.physician_by, a.start_step,
            parent.priority::text AS parent_priority,
-           l.ladder, l.started_at, l.next_step, l.next_step_at, l.ended_at, l.ended_reason, l.took_over_at,
-           step.last_at, step.failed, told.physician_at, told.physician_lost, p.profile, s.time_zone,
+           l.ladder, l.started_at, l.next_step, l.next_step_at, l.ended_at, l.ended_reason, l.raised_at AS answered_at,
+           l.took_over_at, step.last_at, step.failed, told.physician_at, told.physician_lost, p.profile, s.time_zone,
            {GROUPED} AS grouped, a.rule_id, a.effective_from, pump.motor, pump.last_confirmed_delivery_at,
            clock_timestamp() AS now
     FROM alert a
@@ -258,6 +258,7 @@ def _climb(row: asyncpg.Record) -> Climb | None:
         row["ended_at"],
         Silence(reason) if reason else None,
         row["took_over_at"],
+        row["answered_at"],
     )
 
 

@@ -35,12 +35,13 @@ _STORE: Final = """
         UPDATE outbox SET handled_at = now() WHERE outbox_id = ANY($1)
     ), climbed AS (
         INSERT INTO ladder (alert_id, ladder, started_at, next_step, next_step_at, ended_at, ended_reason,
-                            took_over_at, thread_id)
+                            raised_at, took_over_at, thread_id)
         SELECT * FROM unnest($2::uuid[], $3::text[], $4::timestamptz[], $5::smallint[], $6::timestamptz[],
-                             $7::timestamptz[], $8::text[], $9::timestamptz[], $10::uuid[])
+                             $7::timestamptz[], $8::text[], $9::timestamptz[], $10::timestamptz[], $11::uuid[])
         ON CONFLICT (alert_id) DO UPDATE SET  -- a thread is taken over once, and with the alert's first climb
             ladder = excluded.ladder, started_at = excluded.started_at, next_step = excluded.next_step,
-            next_step_at = excluded.next_step_at, ended_at = excluded.ended_at, ended_reason = excluded.ended_reason
+            next_step_at = excluded.next_step_at, ended_at = excluded.ended_at, ended_reason = excluded.ended_reason,
+            raised_at = excluded.raised_at
     )
     INSERT INTO notification (notification_id, alert_id, step, channel, person, reason, accepted_at, queued_at,
                               state, next_try_at, sent_at)
@@ -48,8 +49,8 @@ _STORE: Final = """
            CASE channel WHEN 'worklist' THEN 'sent' ELSE 'queued' END,
            CASE channel WHEN 'worklist' THEN NULL ELSE now() END,
            CASE channel WHEN 'worklist' THEN now() END
-    FROM unnest($11::uuid[], $12::uuid[], $13::smallint[], $14::text[], $15::text[], $16::text[], $17::timestamptz[],
-                $18::timestamptz[])
+    FROM unnest($12::uuid[], $13::uuid[], $14::smallint[], $15::text[], $16::text[], $17::text[], $18::timestamptz[],
+                $19::timestamptz[])
          AS queued (id, alert_id, step, channel, person, reason, accepted_at, queued_at)
 """
 
@@ -100,6 +101,7 @@ def _climb_arrays(verdicts: Sequence[Verdict]) -> list[Sequence[object]]:
         [climb.next_step_at for climb in rows],
         [climb.ended_at for climb in rows],
         [climb.ended_reason.value if climb.ended_reason else None for climb in rows],
+        [climb.raised_at for climb in rows],
         [climb.took_over_at if taken_id else None for climb, taken_id in zip(rows, taken, strict=True)],
         taken,
     ]

@@ -38,6 +38,7 @@ REASONS: Final = {
     "step_due": "the next step was due",
     "step_failed": "the step before reached nobody",
     "unconfirmed": "nobody has confirmed yet",
+    "raised_again": "it was raised again before anybody had confirmed it",
     "taken_over": "an alert that they had been told of was taken back, and this one goes on with it",
     "physician_by": "the patient's time without drug is running out",
     "retracted": "the alert was taken back",

@@ -47,6 +47,7 @@ class Cause(StrEnum):
     STEP_DUE = "step_due"
     STEP_FAILED = "step_failed"
     UNCONFIRMED = "unconfirmed"
+    RAISED_AGAIN = "raised_again"
     PHYSICIAN_BY = "physician_by"
     TAKEN_OVER = "taken_over"
 
@@ -111,6 +112,7 @@ class Climb:
     """How far an alert has climbed. ``next_step_at`` is when to look again: None means when the alert changes.
 
     ``took_over_at``: when the alert took over another one's climb (`takeover`), which may have started before it.
+    ``raised_at`` is the raising that it answers, where that is not the start: one that nobody confirmed goes on.
     """
 
     ladder: Ladder
@@ -120,10 +122,11 @@ class Climb:
     ended_at: datetime | None = None
     ended_reason: Silence | None = None
     took_over_at: datetime | None = None
+    raised_at: datetime | None = None
 
     def answers(self, raised_at: datetime) -> bool:
         """Whether it is a climb for this raising of the alert, not for an earlier one."""
-        return raised_at <= max(self.started_at, self.took_over_at or self.started_at)
+        return raised_at <= max(self.started_at, self.raised_at or self.started_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +247,7 @@ def plan(
     elif climb.ended_reason is Silence.STEPS_DONE and not sent.last_step_failed:
         return _rest(case, climb, Silence.STEPS_DONE, told, wake, policy, now)
     else:
-        climb, begun = replace(climb, ended_at=None, ended_reason=None), ()
+        climb, begun, sent = _gone_on(case, climb, roster, sent, now)
     climb, due = _advance(case, climb, roster, sent, policy, now)
     if climb.next_step_at is None:
         return _rest(case, climb, Silence.STEPS_DONE, (*told, *begun, *due), wake, policy, now)
@@ -340,10 +343,29 @@ def _physician(roster: Sequence[Contact], sent: Sent) -> tuple[Due, ...]:
 
 
 def _continues(case: Case, climb: Climb) -> bool:
-    """Whether the stored climb is still about the same raising of the alert."""
-    if not climb.answers(case.raised_at) or case.ladder is not climb.ladder:
+    """Whether the stored climb goes on: no person ended it, and it is on the same ladder.
+
+    An alert that is raised again before anybody confirmed it does not begin anew: what comes again and again would
+    never reach the physician.
+    """
+    if case.ladder is not climb.ladder:
         return False
-    return climb.ended_at is None or climb.ended_reason is Silence.STEPS_DONE
+    return climb.ended_at is None or (climb.ended_reason is Silence.STEPS_DONE and climb.answers(case.raised_at))
+
+
+def _gone_on(
+    case: Case, climb: Climb, roster: Sequence[Contact], sent: Sent, now: datetime
+) -> tuple[Climb, tuple[Due, ...], Sent]:
+    """The climb as it goes on; where the alert was raised again, everyone who was told so far is told of that."""
+    answered = climb.answers(case.raised_at)
+    climb = replace(climb, ended_at=None, ended_reason=None, raised_at=climb.raised_at if answered else case.raised_at)
+    if answered or not climb.next_step:
+        return climb, (), sent
+    rungs, _ = _rungs(case)
+    reached = rungs[: climb.next_step]
+    roles, step = (role for rung in reached for role in rung.roles), climb.next_step - 1
+    pages = tuple(_pages(step, roles, roster, Cause.RAISED_AGAIN, every_channel=reached[-1].every_channel))
+    return climb, pages, replace(sent, last_step_at=now) if pages else sent
 
 
 def _start(case: Case, climb: Climb | None, policy: Policy, now: datetime) -> tuple[Climb, tuple[Due, ...]]:

@@ -74,7 +74,10 @@ def go_on(case: Case, thread: Thread, roster: Sequence[Contact], sent: Sent, pol
         return plan(case, None, roster, sent, policy, now)
     pages = _carried(thread, decision, goes_on=resumed is not None)
     return replace(
-        decision, climb=replace(decision.climb, took_over_at=now), due=(*pages, *decision.due), takes_over=True
+        decision,
+        climb=replace(decision.climb, took_over_at=now, raised_at=case.raised_at),
+        due=(*pages, *decision.due),
+        takes_over=True,
     )
 
 
@@ -83,7 +86,7 @@ def _resumed(case: Case, thread: Thread, policy: Policy, now: datetime) -> tuple
     taken = thread.climb
     if taken is None or taken.ladder is not case.ladder or taken.ended_reason not in RUNNING:
         return None
-    climb = replace(taken, ended_at=None, ended_reason=None, took_over_at=now)
+    climb = replace(taken, ended_at=None, ended_reason=None, took_over_at=now, raised_at=case.raised_at)
     if thread.confirmed_at is None:
         return climb, thread.sent
     if not climb.next_step:

@@ -392,8 +392,8 @@ def test_a_confirmed_alert_that_is_no_longer_true_rests() -> None:
     assert decision.climb.next_step_at is None
 
 
-def test_a_raise_restarts_the_ladder() -> None:
-    """Escalation, recurrence and re-raise begin at step 0, also after a confirmation."""
+def test_a_raise_after_a_confirmation_restarts_the_ladder() -> None:
+    """Escalation, recurrence and re-raise begin at step 0."""
     notifier = Notifier(HIGH)
     notifier.run(NOON + minutes(10))
     notifier.case = replace(HIGH, confirmed_at=NOON + minutes(11))
@@ -405,6 +405,48 @@ def test_a_raise_restarts_the_ladder() -> None:
 
     assert [due.step for due in decision.due] == [0]
     assert decision.climb == Climb(Ladder.HIGH, raised, 1, raised + minutes(5))
+
+
+def test_what_is_raised_again_and_again_reaches_the_physician_in_time() -> None:
+    """A complaint every seven minutes (THR-07), confirmed by nobody: each is told, and puts nothing off."""
+    notifier = Notifier(HIGH)
+    for minute in range(22):
+        if minute and not minute % 7:
+            notifier.case = replace(notifier.case, raised_at=NOON + minutes(minute))
+        notifier.look(NOON + minutes(minute))
+
+    mails = [(at, due) for at, due in notifier.queued if due.channel is Channel.EMAIL]
+    again = [((at - NOON) // minutes(1), due.person) for at, due in mails if due.cause is Cause.RAISED_AGAIN]
+    assert again == [(7, "ada"), (14, "ada"), (14, "ben"), (21, "ada"), (21, "ben"), (21, "cleo")]
+    steps = {due.step: at for at, due in reversed(mails) if due.cause is Cause.STEP_DUE}
+    assert steps == {step: NOON + minutes(at) for step, at in enumerate((0, 5, 10, 20))}
+
+
+def test_what_waits_for_the_morning_is_raised_again_without_a_page() -> None:
+    """Nobody was told yet; in the morning the page tells all of it."""
+    at_night = NOON + minutes(11 * 60)
+    notifier = Notifier(replace(MEDIUM, raised_at=at_night, time_to_harm=timedelta(days=2)))
+    notifier.look(at_night)
+    first_at = notifier.climb and notifier.climb.next_step_at
+    notifier.case = replace(notifier.case, raised_at=at_night + minutes(30))
+
+    decision = notifier.look(at_night + minutes(30))
+
+    assert decision.due == ()
+    assert decision.climb.next_step_at == first_at
+
+
+def test_who_cannot_be_told_of_a_raising_hands_on_to_the_next_step() -> None:
+    """Her pages fail: the next step comes at once, not at its time."""
+    notifier = Notifier(HIGH)
+    notifier.look(NOON)
+    notifier.case = replace(notifier.case, raised_at=NOON + minutes(1))
+    notifier.look(NOON + minutes(1))
+    notifier.broken = set(Channel)
+
+    decision = notifier.look(NOON + minutes(2))
+
+    assert [(due.step, due.cause) for due in decision.due][:2] == [(1, Cause.STEP_FAILED)] * 2
 
 
 @pytest.mark.parametrize("confirmed", [True, False])

@@ -81,7 +81,7 @@ def test_what_goes_on_is_not_begun_anew_when_it_is_looked_at_again() -> None:
 
     assert (again.climb, again.due) == (climb, ())
     assert [(due.step, due.channel) for due in fired.due] == [(1, Channel.EMAIL), (1, Channel.WEBHOOK)]
-    assert [due.step for due in raised.due] == [0]
+    assert [(due.step, due.person, due.cause) for due in raised.due] == [(0, "ada", Cause.RAISED_AGAIN)]
 
 
 def test_a_step_that_is_due_at_that_moment_says_it_all() -> None:

@@ -99,6 +99,28 @@ async def test_a_reminder_of_a_rule_tells_people_again(care: Care) -> None:
     assert (row["raised_at"] > row["opened_at"], row["confirmed_at"]) == (True, None)
 
 
+async def test_what_is_raised_again_before_anybody_confirmed_puts_nothing_off(care: Care) -> None:
+    """Two more complaints, at 12 and 19 minutes: who was told hears of each, and the physician at 20 minutes."""
+    desk = Desk(care)
+    alert_id = await care.open()
+    await desk.work()
+
+    for wait in (12, 7, 2):
+        await desk.age(alert_id, wait * MINUTE)
+        await desk.work(2)
+        if wait != 2:
+            await care.change(alert_id, AlertEventKind.RE_RAISED, raises=True)
+            await desk.work(2)
+
+    rows = await care.notifications(alert_id)
+    told = [(row["step"], row["person"]) for row in rows if row["reason"] == "step_due"]
+    again = [row["person"] for row in rows if row["reason"] == "raised_again"]
+    assert told == [(0, "ada"), (1, "ada"), (2, "ben"), (3, "cleo")]
+    assert again == ["ada", "ben", "ada", "ben"]
+    await desk.auditor.audit()
+    assert desk.count("pumpwatch_alerts_overdue") == 0
+
+
 async def test_a_child_is_told_of_when_its_parent_closes(care: Care) -> None:
     """While the parent is open it speaks for both; afterwards the child has a ladder of its own."""
     desk = Desk(care)

@@ -195,8 +195,8 @@ async def test_a_message_about_a_change_that_was_overtaken_is_not_sent(care: Car
     assert desk.email.sent[0].continues == await care.number(stall)
 
 
-async def test_a_raise_of_the_trap_begins_a_ladder_of_its_own_in_the_same_thread(care: Care) -> None:
-    """The times of the stall count until then."""
+async def test_a_raise_of_the_trap_goes_on_in_the_same_thread(care: Care) -> None:
+    """Nobody confirmed, so the times of the stall still count, and whoever was told hears of it."""
     stall = await climbed(care, 3)
     trap = await care.take_over(stall)
     desk = Desk(care)
@@ -205,8 +205,9 @@ async def test_a_raise_of_the_trap_begins_a_ladder_of_its_own_in_the_same_thread
     await care.change(trap, AlertEventKind.RE_RAISED, raises=True)
     await desk.work()
 
-    assert await causes(care, trap) == [(0, "ada", "taken_over"), (0, "ada", "step_due")]
+    assert await causes(care, trap) == [(0, "ada", "taken_over"), (0, "ada", "raised_again")]
     assert desk.email.sent[-1].thread_id == stall
+    assert (await ladder_of(care, trap))["started_at"] == (await ladder_of(care, stall))["started_at"]
 
 
 async def test_a_stall_of_less_urgency_hands_over_its_thread_but_not_its_ladder(care: Care) -> None:

@@ -85,7 +85,7 @@ class Desk:
 
 _TIMES = {
     "alert": ("opened_at", "raised_at", "confirmed_at"),
-    "ladder": ("started_at", "next_step_at"),
+    "ladder": ("started_at", "next_step_at", "raised_at"),
     "notification": ("queued_at", "next_try_at"),
     "outbox": ("created_at",),
 }
