@@ -39,7 +39,7 @@ def test_history_and_memories_follow_from_the_set_of_reports_alone(
     ordered = arrive(zip(times, told, strict=True), profiles, RULES, until=until)
     scrambled = arrive(shuffled, profiles, RULES, until=until)
     live = arrive(at_once(told), profiles, RULES, until=until)
-    thorough = arrive(shuffled, profiles, THOROUGH, until=until)
+    thorough = arrive(zip(times, told, strict=True), profiles, THOROUGH, until=until)
 
     assert scrambled.history() == ordered.history() == live.history() == thorough.history()
     assert scrambled.world.head.memory == ordered.world.head.memory == live.world.head.memory
