@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from graphlib import CycleError, TopologicalSorter
@@ -34,29 +34,31 @@ class Survey:
     errors: tuple[RuleError, ...]
 
 
-def load(path: Path, extra: Path | None = None) -> RuleBook:
+def load(path: Path, extra: Path | None = None, needs: Collection[str] = ()) -> RuleBook:
     """Read every ``*.yaml`` in a folder of ``path`` into a rule book, parents before their children.
 
     Args:
         path: The folder with a folder for each family.
         extra: One more rule file, which takes the place of the rule with its id.
+        needs: Ids of rules that have to be there.
 
     Raises:
         RuleError: On the first file that cannot be used: bad YAML, an unknown field or condition, a second use of an
-            id, an unknown parent, or parents in a circle.
+            id, an unknown parent, or parents in a circle; and where a rule of ``needs`` is not there.
     """
-    found = survey(path, extra)
+    found = survey(path, extra, needs)
     if found.rules is None:
         raise found.errors[0]
     return found.rules
 
 
-def survey(path: Path, extra: Path | None = None) -> Survey:
+def survey(path: Path, extra: Path | None = None, needs: Collection[str] = ()) -> Survey:
     """Read every ``*.yaml`` in a folder of ``path``, and find all that is wrong with any of them.
 
     Args:
         path: The folder with a folder for each family.
         extra: One more rule file, which takes the place of the rule with its id.
+        needs: Ids of rules that have to be there.
     """
     rules: dict[str, Rule] = {}
     files: dict[str, Path] = {}
@@ -81,6 +83,8 @@ def survey(path: Path, extra: Path | None = None) -> Survey:
         errors.append(RuleError(path, 1, "", "no rule file found"))
     if not errors:
         errors.extend(_strangers(rules, files))
+        lacking = sorted(set(needs) - rules.keys())
+        errors.extend(RuleError(path, 1, "id", f"no file has {rule_id}, which has to be there") for rule_id in lacking)
     if errors:
         return Survey(None, tuple(errors))
     try:

@@ -8,6 +8,7 @@ nothing but the log and the metric.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -43,6 +44,7 @@ class RulesInForce:
         book: The book to begin with.
         folder: Where it came from; None: it never changes.
         registry: Where what happens to it is counted.
+        needs: Ids of rules without which this process cannot go on.
     """
 
     def __init__(
@@ -51,8 +53,9 @@ class RulesInForce:
         folder: Path | None = None,
         registry: CollectorRegistry | None = None,
         seen: Seen = (),
+        needs: Collection[str] = (),
     ) -> None:
-        self.book = book
+        self.book, self._needs = book, needs
         self._folder, self._settled, self._before = folder, seen, seen
         self._reloads = Counter(
             "pumpwatch_rulebook_reloads_total",
@@ -75,15 +78,15 @@ class RulesInForce:
         self._log = structlog.get_logger()
 
     @classmethod
-    def load(cls, folder: Path, registry: CollectorRegistry) -> RulesInForce:
+    def load(cls, folder: Path, registry: CollectorRegistry, needs: Collection[str] = ()) -> RulesInForce:
         """The rules in a folder.
 
         Raises:
-            RuleError: On the first file that cannot be used.
+            RuleError: On the first file that cannot be used, or where a rule of ``needs`` is not there.
         """
         # Looked at before it is read: what changes in between is then read again.
         seen = looked_at(folder)
-        return cls(rulebook.load(folder), folder, registry, seen)
+        return cls(rulebook.load(folder, needs=needs), folder, registry, seen, needs)
 
     async def watch(self) -> None:
         """Look at the folder again and again until cancelled."""
@@ -105,7 +108,7 @@ class RulesInForce:
         if seen == self._settled or not stable:
             return None
         # Aside, in a thread: telemetry goes on meanwhile.
-        book, reasons = await asyncio.to_thread(_rehearsed, self._folder)
+        book, reasons = await asyncio.to_thread(_rehearsed, self._folder, self._needs)
         self._settled = seen
         outcome = self._taken(book, reasons)
         self._reloads.labels(outcome).inc()
@@ -136,9 +139,9 @@ def looked_at(folder: Path) -> Seen:
     return tuple(seen)
 
 
-def _rehearsed(folder: Path) -> tuple[RuleBook | None, list[str]]:
+def _rehearsed(folder: Path, needs: Collection[str]) -> tuple[RuleBook | None, list[str]]:
     """The book in a folder, or why it cannot be used."""
-    found = rulebook.survey(folder)
+    found = rulebook.survey(folder, needs=needs)
     if found.rules is None:
         return None, [str(error) for error in found.errors]
     reasons = [str(failure) for failure in failures(found.rules)]

@@ -24,7 +24,7 @@ from services.notify.publisher import Publisher
 from services.notify.rounds import Wakes, go_round
 from services.notify.settings import Settings
 from services.notify.system_watch import EVERY_SECONDS as WATCH_SECONDS
-from services.notify.system_watch import SystemWatch
+from services.notify.system_watch import NEEDED, SystemWatch
 from services.notify.webhook import Webhook
 from streams.domain.escalation import Channel as ChannelName
 from streams.operations import HEARTBEAT_SECONDS, NO_DATABASE, STOPPING_SECONDS, Operations, record_beat, until_stopped
@@ -49,7 +49,7 @@ async def run(settings: Settings, instance: str) -> None:
         RuleError: If a rule cannot be used.
     """
     metrics, wakes = Metrics(), Wakes()
-    rules = RulesInForce.load(settings.rules, metrics.registry)
+    rules = RulesInForce.load(settings.rules, metrics.registry, NEEDED)
     dsn = settings.postgres.get_secret_value()
     listener = Listener(dsn, wakes)
     store: Store | None = None

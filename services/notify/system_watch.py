@@ -25,6 +25,8 @@ from streams.rulebook import system_book
 from streams.rules_in_force import RulesInForce
 
 EVERY_SECONDS: Final = 5.0
+NEEDED: Final = ("SYS-01", "SYS-02")
+"""Rules whose parameters say what to look at."""
 STATEMENT_SECONDS: Final = 10.0
 MOST_PUMPS: Final = 100
 MOST_LEFT: Final = 200
@@ -156,7 +158,7 @@ class SystemWatch:
     async def _observe(self, connection: system_alerts.Connection, rules: RuleBook, now: datetime) -> Observation:
         sites = await connection.fetch(_SITES, now, timeout=STATEMENT_SECONDS)
         self._metrics.pumps_silent.set(sum(row["silent"] for row in sites if row["site"] != WATCHDOG_SITE))
-        storm, silent = rules["SYS-01"].parameters, rules["SYS-02"].parameters
+        storm, silent = (rules[rule_id].parameters for rule_id in NEEDED)
         pumps = await connection.fetch(
             _PUMPS, now, float(storm["patient_opened"]), MOST_PUMPS, timeout=STATEMENT_SECONDS
         )

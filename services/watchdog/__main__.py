@@ -38,9 +38,9 @@ def main() -> int:
     settings = Settings()
     configure_logging("watchdog", settings.log_level)
     try:
-        limits = settings.limits(rulebook.load(settings.rules)[RULE])
+        limits = settings.limits(rulebook.load(settings.rules, needs=(RULE,))[RULE])
         uvloop.run(_watch(settings, limits))
-    except (PortTaken, ValueError, LookupError) as error:
+    except (PortTaken, ValueError) as error:
         structlog.get_logger().error("cannot start", reason=str(error))
         return UNUSABLE
     return 0

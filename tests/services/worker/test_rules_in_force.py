@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from streams.domain.rule import RuleBook
 from streams.domain.world import World
+from streams.rule_errors import RuleError
 from streams.rules_in_force import Reload, RulesInForce
 from streams.ticks import SWEEP
 from tests.services.worker.bench import Bench, received, record, sample
@@ -120,6 +121,19 @@ async def test_rules_that_are_taken_away_all_at_once_stay_in_force(folder: Folde
 
     assert await folder.look() is Reload.REFUSED
     assert len(folder.rules.book) == 1
+
+
+async def test_a_process_keeps_the_rules_that_it_cannot_do_without(tmp_path: Path) -> None:
+    """A folder without one of them is refused, at the start and later."""
+    folder = Folder(tmp_path)
+    with pytest.raises(RuleError, match="no file has SYS-01, which has to be there"):
+        RulesInForce.load(tmp_path, CollectorRegistry(), ("SIT-01", "SYS-01"))
+    folder.rules = RulesInForce.load(tmp_path, CollectorRegistry(), ("SIT-01",))
+
+    folder.write(RULE.replace("SIT-01", "SIT-02"))
+
+    assert await folder.look() is Reload.REFUSED
+    assert "SIT-01" in {rule.id for rule in folder.rules.book}
 
 
 # Pumps that say nothing ---------------------------------------------------------------------------------------------
