@@ -13,6 +13,7 @@ import pytest
 from streams.domain import pipeline
 from streams.domain.alert import AlertEvent, AlertEventKind, Priority, Reason, publish
 from streams.domain.evaluation import MAX_DEADLINES, Fold
+from streams.domain.observing.scans import ScanLog
 from streams.domain.pipeline import Disposition, ResolveRefused, Step, Steps
 from streams.domain.profile import ProfileHistory
 from streams.domain.rule import Finding, Presence, RuleBook, View
@@ -563,3 +564,34 @@ def test_what_arrivals_show_ends_no_alert_that_the_next_report_continues() -> No
     assert pump.told("COM-02") == [AlertEventKind.OPENED, AlertEventKind.RECURRED]
     [row] = [row for row in pump.world.ledger if row.rule_id == "COM-02"]
     assert (row.effective_from, row.priority) == (moment("PT5M"), Priority.HIGH)
+
+
+def test_a_replacement_that_is_told_late_ends_nothing_that_the_new_pump_met() -> None:
+    """The new pump stalled, and was scanned while its alarm sounded: it is trapped whoever replaced the old one."""
+    pump = Pump()
+    pump.says(0, "PT4M", emi={"level": "strong", "count": 1}, program_checksum="A")
+    pump.says(1, "PT20M", alarms=["motor_stall"])
+    pump.says(2, "PT21M", motor="running", events=[{"type": "mri_start"}])
+
+    pump.says(3, "PT22M", motor="running", events=[{"type": "pump_replaced", "at": "PT2M"}])
+
+    log = pump.world.head.state.scans
+    assert log.trapped_at == moment("PT21M")
+    assert log.exposure is not None
+    assert (log.exposure.start, log.exposure.checksum) == (moment("PT21M"), "A")
+    assert log.told_emi
+    assert [one.at for one in log.interference] == [moment("PT4M")]
+    assert pump.told("DLV-01") == [AlertEventKind.OPENED, AlertEventKind.RETRACTED]
+    assert pump.told("MRI-04") == [AlertEventKind.OPENED]
+
+
+def test_what_the_old_pump_met_says_nothing_of_the_new_one() -> None:
+    """Its scan, its program and what sounded were before the replacement, whenever that is told."""
+    pump = Pump()
+    pump.says(0, "PT20M", alarms=["over_temperature"], emi={"level": "strong", "count": 1}, program_checksum="A")
+    pump.says(1, "PT21M", events=[{"type": "mri_start"}, {"type": "mri_scheduled", "for": "P2D"}])
+    pump.says(2, "PT22M", motor="running", flow_valve="open")
+
+    pump.says(3, "PT30M", events=[{"type": "pump_replaced", "at": "PT25M"}])
+
+    assert pump.world.head.state.scans == ScanLog()

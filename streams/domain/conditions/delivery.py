@@ -276,7 +276,9 @@ def written(moment: datetime) -> str:
 
 
 CONDITIONS: Final = {
-    "delivery.motor_stalled": Named(motor_stalled, reads=("stalled_since", "mri"), follows=("MRI-02", "MRI-04")),
+    "delivery.motor_stalled": Named(
+        motor_stalled, reads=("stalled_since", "mri", "scans", "replaced_at"), follows=("MRI-02", "MRI-04")
+    ),
     "delivery.stopped": Named(stopped, reads=("stopped_since", "alarms", "motor", "sessions", "armed_since")),
     "delivery.program_lost": Named(program_lost, reads=("alarms", "reset_at", "reset_over_at")),
     "delivery.minimum_rate": Named(

@@ -158,5 +158,5 @@ def not_interrogated(view: View, rule: Rule) -> Finding:
 CONDITIONS: Final = {
     "mri.not_interrogated": Named(not_interrogated, reads=("mri", "scans"), follows=("MRI-02", "MRI-04")),
     "mri.recovery_overdue": Named(recovery_overdue, reads=("mri", "frozen_at"), follows=("MRI-04",)),
-    "mri.stall_expected": Named(stall_expected, reads=("mri", "stalled_since")),
+    "mri.stall_expected": Named(stall_expected, reads=("mri", "stalled_since", "scans", "replaced_at")),
 }

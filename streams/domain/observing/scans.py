@@ -182,7 +182,7 @@ def happened(log: ScanLog, state: PumpState, therapy: Therapy, event: Event, at:
     """The log after an event that happened at ``at``."""
     kind = event.type
     if kind is EventType.PUMP_REPLACED:
-        return ScanLog()
+        return _of_the_new_pump(log, at)
     if kind is EventType.MRI_START:
         log = _started(log, state, therapy, at)
     elif kind is EventType.MRI_END:
@@ -198,6 +198,39 @@ def happened(log: ScanLog, state: PumpState, therapy: Therapy, event: Event, at:
     elif kind is EventType.PROGRAM_CHANGE and event.new_checksum is not None:
         log = _programmed(log, event.new_checksum, at)
     return _delivered(log, state) if state.mri is not None else log
+
+
+def _of_the_new_pump(log: ScanLog, at: datetime) -> ScanLog:
+    """What the pump met that was put in at ``at``: a replacement that is told late ends none of it."""
+
+    def newer(moment: datetime | None) -> bool:
+        return moment is not None and moment > at
+
+    interference = tuple(one for one in log.interference if one.at > at)
+    programs = tuple(program for program in log.programs if program.since > at)
+    exposure = log.exposure if log.exposure is not None and log.exposure.start > at else None
+    if exposure is not None and not programs:
+        exposure = replace(exposure, checksum=None)
+    return ScanLog(
+        sounding=tuple(span for span in log.sounding if span.start > at),
+        trapped_at=log.trapped_at if newer(log.trapped_at) else None,
+        interrogated_at=log.interrogated_at if newer(log.interrogated_at) else None,
+        delivered_at=log.delivered_at if newer(log.delivered_at) else None,
+        scheduled_for=log.scheduled_for if newer(log.scheduled_at) else None,
+        scheduled_at=log.scheduled_at if newer(log.scheduled_at) else None,
+        valve=log.valve if newer(log.valve_at) else None,
+        valve_at=log.valve_at if newer(log.valve_at) else None,
+        valve_reset_at=log.valve_reset_at if newer(log.valve_reset_at) else None,
+        level_of=log.level_of if newer(log.level_of) else None,
+        level_ml=log.level_ml if newer(log.level_of) else None,
+        programs=programs,
+        exposure=exposure,
+        altered=log.altered if log.altered is not None and log.altered.exposed_at > at else None,
+        interference=interference,
+        quiet=log.quiet if interference else Quiet(),
+        quiet_at=log.quiet_at if newer(log.quiet_at) else None,
+        told_emi=bool(interference),
+    )
 
 
 def _interfered(log: ScanLog, state: PumpState, therapy: Therapy, report: Report) -> ScanLog:
