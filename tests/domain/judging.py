@@ -1,0 +1,47 @@
+"""One rule's finding for a state that is put together by hand: for boundaries that no short life reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Final
+
+from streams.domain.alert import Episode, Priority, PriorityStep
+from streams.domain.profile import ProfileHistory
+from streams.domain.rule import Finding, View
+from streams.domain.world import PumpState
+from streams.rehearsal import START, profiles_of
+from streams.rulebook import load
+
+RULES: Final = load(Path(__file__).parents[2] / "alert_rules")
+BACLOFEN: Final = profiles_of({})
+SECOND: Final = timedelta(seconds=1)
+MINUTE: Final = timedelta(minutes=1)
+HOUR: Final = timedelta(hours=1)
+DAY: Final = timedelta(days=1)
+
+
+def judged(
+    rule_id: str,
+    state: PumpState,
+    at: datetime,
+    known: ProfileHistory = BACLOFEN,
+    tracks: Iterable[Episode] = (),
+    heard_at: datetime | None = None,
+) -> Finding:
+    """What the rule as shipped says at ``at``; ``tracks`` are the latest episodes of rules."""
+    rule, therapy = RULES[rule_id], known.therapy(at)
+    latest = {track.rule_id: track for track in tracks}
+    return rule.condition(View(state, therapy, latest, at, heard_at, book=RULES), rule)
+
+
+def steps_of(finding: Finding) -> list[tuple[Priority, timedelta]]:
+    """The priorities that a finding reached, each with its time since the start of the example."""
+    return [(step.priority, step.at - START) for step in finding.steps]
+
+
+def episode(rule_id: str, *steps: tuple[Priority, timedelta], present: bool = True) -> Episode:
+    """A rule's open episode; its steps with their times since the start of the example."""
+    reached = tuple(PriorityStep(priority, START + after) for priority, after in steps)
+    return Episode(rule_id, reached[0].at, reached, present=present)
