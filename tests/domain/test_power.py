@@ -108,15 +108,16 @@ def test_the_reminder_counts_from_when_the_alert_was_medium() -> None:
     assert finding.reminders == (START + 61 * DAY,)
 
 
-@pytest.mark.parametrize(("booked_on", "steps"), [("2027-01-31", [LOW]), ("2027-02-01", [MEDIUM])])
+@pytest.mark.parametrize(("booked_on", "steps"), [("2027-01-31", [LOW]), ("2027-02-01", [MEDIUM, HIGH])])
 def test_a_replacement_on_the_day_of_the_deadline_is_in_time(booked_on: str, steps: list[Priority]) -> None:
-    """PWR-01: on or before the deadline; the day after is MEDIUM at once."""
-    finding = judged("PWR-01", ASKED, START + SECOND, _booked(booked_on))
+    """PWR-01: on or before the deadline; the day after is MEDIUM at once, which takes the place of LOW."""
+    finding = judged("PWR-01", ASKED, START + 80 * DAY, _booked(booked_on))
 
     assert [step.priority for step in finding.steps] == steps
+    assert finding.steps[0].at == START
 
 
-@pytest.mark.parametrize(("zone", "hours"), [("UTC", 0), ("America/New_York", 5)])
+@pytest.mark.parametrize(("zone", "hours"), [("UTC", 0), ("America/New_York", 5), ("Europe/Berlin", -1)])
 def test_a_booked_day_counts_until_it_has_passed_at_the_site(zone: str, hours: int) -> None:
     """Booked for day 40: the next midnight of the site ends it, and the alert is MEDIUM from then on."""
     known, passed_after = _booked("2026-12-12", zone=zone), 41 * DAY + hours * HOUR
