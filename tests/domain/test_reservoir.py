@@ -553,6 +553,7 @@ def test_planning_names_its_dates_and_the_booking_as_the_site_writes_it() -> Non
     plain = judged("RSV-03", _days_left(10), START + 2 * HOUR)
     finding = judged("RSV-03", state, START + 2 * HOUR, _booked("2026-11-20", zone="Europe/Berlin"))
 
+    assert plain.values is not None
     assert plain.values == {
         "worst_case": "2026-11-12 00:00 UTC",
         "nominal": "2026-11-13 10:48 UTC",
@@ -562,6 +563,8 @@ def test_planning_names_its_dates_and_the_booking_as_the_site_writes_it() -> Non
     }
     assert finding.values is not None
     assert finding.values["booked"] == "2026-11-20"
+    appointment = judged("RSV-04", _days_left(10), START + 2 * HOUR, _booked("2026-11-20"))
+    assert appointment.values == {**plain.values, "booked": "2026-11-20"}
     assert finding.values["reliability"] == (
         " The computed level is unreliable: the last filling left 1.20 times as fast as programmed."
     )
@@ -621,6 +624,13 @@ def test_a_booking_that_had_passed_when_it_was_entered_is_missed_and_not_late(si
 
     assert [step.priority for step in finding.steps] == [*steps, MEDIUM]
     assert finding.steps[-1].at == START + 11 * DAY
+
+
+def test_a_day_that_had_passed_when_it_was_entered_is_missed_from_then_on() -> None:
+    """RSV-04: nobody could have known before."""
+    finding = judged("RSV-04", PumpState(), START + 6 * DAY, _booked("2026-11-04", "P5D"))
+
+    assert steps_of(finding) == [(MEDIUM, 5 * DAY)]
 
 
 @pytest.mark.parametrize(
@@ -731,8 +741,8 @@ def test_a_step_counts_beyond_its_limit(step: LevelStep, at: timedelta, priority
 
 
 def test_a_rise_is_waited_for_until_its_second_hour_is_over() -> None:
-    """RSV-05: of two the first; a fall is not waited for."""
-    rises = _stepped(_step(0.6, after=2 * HOUR), _step(0.6), measured=Sample(9.0, START))
+    """RSV-05: of two the first, beside one too small to count."""
+    rises = _stepped(_step(0.4), _step(0.6, after=2 * HOUR), _step(0.6), measured=Sample(9.0, START))
 
     finding = judged("RSV-05", rises, START + 3 * HOUR - SECOND)
 
