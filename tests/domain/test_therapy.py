@@ -287,6 +287,7 @@ def test_a_program_change_outside_any_session_goes_under_an_alert_of_changed_set
 
     assert [event.kind for event in events] == ["opened"]
     assert world.head.tracks["THR-02"].parents == ("MRI-06",)
+    assert "changed at 2026-11-02 01:00 UTC" in events[0].alert.message
 
 
 def test_a_pump_without_a_profile_is_judged_by_what_needs_none() -> None:
