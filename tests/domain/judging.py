@@ -9,7 +9,7 @@ from typing import Final
 
 from streams.domain.alert import Episode, Priority, PriorityStep
 from streams.domain.profile import ProfileHistory
-from streams.domain.rule import Finding, View
+from streams.domain.rule import Finding, Presence, View
 from streams.domain.world import PumpState
 from streams.rehearsal import START, profiles_of
 from streams.rulebook import load
@@ -37,8 +37,9 @@ def judged(
 
 
 def steps_of(finding: Finding) -> list[tuple[Priority, timedelta]]:
-    """The priorities that a finding reached, each with its time since the start of the example."""
-    return [(step.priority, step.at - START) for step in finding.steps]
+    """The priorities of a finding that is present, each with its time since the start of the example."""
+    steps = finding.steps if finding.presence is Presence.PRESENT else ()
+    return [(step.priority, step.at - START) for step in steps]
 
 
 def episode(rule_id: str, *steps: tuple[Priority, timedelta], present: bool = True) -> Episode:
