@@ -42,6 +42,11 @@ def steps_of(finding: Finding) -> list[tuple[Priority, timedelta]]:
     return [(step.priority, step.at - START) for step in steps]
 
 
+def ended_of(finding: Finding) -> datetime | None:
+    """When what is absent ended; None also where it is not absent."""
+    return finding.ended_at if finding.presence is Presence.ABSENT else None
+
+
 def episode(rule_id: str, *steps: tuple[Priority, timedelta], present: bool = True) -> Episode:
     """A rule's open episode; its steps with their times since the start of the example."""
     reached = tuple(PriorityStep(priority, START + after) for priority, after in steps)

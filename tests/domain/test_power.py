@@ -16,7 +16,7 @@ from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Presence
 from streams.domain.telemetry import Alarm
 from streams.domain.world import PumpState
 from streams.rehearsal import START, profiles_of, received_of
-from tests.domain.judging import DAY, HOUR, SECOND, episode, judged, steps_of
+from tests.domain.judging import DAY, HOUR, SECOND, ended_of, episode, judged, steps_of
 
 LOW, MEDIUM, HIGH = Priority.LOW, Priority.MEDIUM, Priority.HIGH
 ASKED = PumpState(alarms_at=START, power=PowerLog(eri=Indicator(START)))
@@ -211,7 +211,7 @@ def test_a_replacement_ends_only_alerts_that_were_open_by_then(
 
     finding = judged(rule_id, PumpState(alarms_at=START), START + 11 * DAY, _replaced("P10D"), [track])
 
-    assert finding.ended_at == (START + 10 * DAY if ended else None)
+    assert ended_of(finding) == (START + 10 * DAY if ended else None)
 
 
 # PWR-02 ----------------------------------------------------------------------------------------------------------
@@ -250,7 +250,7 @@ def test_what_the_pump_took_back_ends_with_the_last_of_its_words() -> None:
     both = PowerLog(eos=Indicator(START, START + 5 * DAY), alarm=Indicator(START, START + 3 * DAY))
     one = PowerLog(eos=Indicator(START + DAY), alarm=Indicator(START, START + 3 * DAY))
 
-    assert judged("PWR-02", PumpState(power=both), START + 6 * DAY).ended_at == START + 5 * DAY
+    assert ended_of(judged("PWR-02", PumpState(power=both), START + 6 * DAY)) == START + 5 * DAY
     assert steps_of(judged("PWR-02", PumpState(power=one), START + 6 * DAY)) == [(HIGH, DAY)]
 
 

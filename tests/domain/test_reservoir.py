@@ -21,7 +21,7 @@ from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Presence, View
 from streams.domain.telemetry import Alarm
 from streams.domain.world import PumpState, Refill, Sample, Session
 from streams.rehearsal import START, profiles_of
-from tests.domain.judging import BACLOFEN, DAY, HOUR, MINUTE, SECOND, episode, judged, steps_of
+from tests.domain.judging import BACLOFEN, DAY, HOUR, MINUTE, SECOND, ended_of, episode, judged, steps_of
 
 LOW, MEDIUM, HIGH, INFO = Priority.LOW, Priority.MEDIUM, Priority.HIGH, Priority.INFO
 NOW = timedelta(0)
@@ -92,7 +92,7 @@ def test_a_refill_clears_once_a_level_shows_it(
     finding = judged("RSV-01", state, START + 2 * HOUR, tracks=[episode("RSV-01", (MEDIUM, NOW))])
 
     assert finding.presence is (Presence.ABSENT if cleared else Presence.PRESENT)
-    assert finding.ended_at == (START + refilled if cleared else None)
+    assert ended_of(finding) == (START + refilled if cleared else None)
 
 
 @pytest.mark.parametrize(("low_after", "cleared"), [(HOUR, True), (HOUR + SECOND, False)])
@@ -198,7 +198,7 @@ def test_an_empty_reservoir_ends_with_a_filling_and_then_delivery(
     finding = judged("RSV-02", state, START + 4 * HOUR, tracks=[episode("RSV-02", (HIGH, NOW))])
 
     assert finding.presence is (Presence.PRESENT if ended is None else Presence.ABSENT)
-    assert finding.ended_at == (None if ended is None else START + ended)
+    assert ended_of(finding) == (None if ended is None else START + ended)
 
 
 @pytest.mark.parametrize(
@@ -503,7 +503,7 @@ def test_a_limit_more_than_a_day_beyond_the_first_step_ends_the_alert(days: floa
     finding = judged("RSV-03", _planned(first, newest), START + 2 * HOUR, tracks=[track])
 
     assert finding.presence is (Presence.ABSENT if ends else Presence.PRESENT)
-    assert finding.ended_at == (START + HOUR if ends else None)
+    assert ended_of(finding) == (START + HOUR if ends else None)
 
 
 def test_one_high_forecast_before_a_near_one_does_not_end_the_alert() -> None:
@@ -544,7 +544,7 @@ def test_a_refill_after_the_alert_began_ends_it(
 
     finding = judged(rule_id, state, START + 5 * HOUR, _booked("2026-11-20"), [track])
 
-    assert finding.ended_at == (START + refilled if ends else None)
+    assert ended_of(finding) == (START + refilled if ends else None)
 
 
 def test_planning_names_its_dates_and_the_booking_as_the_site_writes_it() -> None:
@@ -678,7 +678,7 @@ def test_a_refill_up_to_two_weeks_before_the_booked_day_is_that_refill(refilled:
     finding = judged("RSV-04", state, START + 4 * DAY, known)
 
     assert (finding == ABSENT) is done
-    assert judged("RSV-04", state, START + 4 * DAY, known, [track]).ended_at == (START + refilled if done else None)
+    assert ended_of(judged("RSV-04", state, START + 4 * DAY, known, [track])) == (START + refilled if done else None)
 
 
 def test_another_booking_ends_the_alert_while_nothing_is_wrong_with_it() -> None:

@@ -18,7 +18,7 @@ from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Presence
 from streams.domain.telemetry import Alarm
 from streams.domain.world import PumpState, Symptoms
 from streams.rehearsal import START, profiles_of
-from tests.domain.judging import BACLOFEN, DAY, HOUR, MINUTE, SECOND, episode, judged, steps_of
+from tests.domain.judging import BACLOFEN, DAY, HOUR, MINUTE, SECOND, ended_of, episode, judged, steps_of
 
 LOW, MEDIUM, HIGH = Priority.LOW, Priority.MEDIUM, Priority.HIGH
 NOW = timedelta(0)
@@ -156,7 +156,7 @@ def test_a_review_ends_the_alert_in_the_name_of_its_person(
     finding = judged("THR-06", _missed(HOUR), START + 4 * HOUR, _reviewed(*reviews, rule_id=rule_id), [track])
 
     assert finding.closed_by == (None if ended is None else f"person {ended[0]}")
-    assert finding.ended_at == (None if ended is None else START + ended[1])
+    assert ended_of(finding) == (None if ended is None else START + ended[1])
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,8 @@ def test_an_alarm_of_before_the_alert_does_not_outweigh_what_was_wrong() -> None
     state = _missed(HOUR, dosing=DosingLog(occluded_at=START + HOUR - SECOND), stalled_since=START)
     mine = episode("THR-06", (MEDIUM, HOUR))
 
-    assert judged("THR-06", state, START + 2 * HOUR, tracks=[mine]).retract is Reason.LATE_EVIDENCE
+    taken_back = Finding(Presence.ABSENT, retract=Reason.LATE_EVIDENCE)
+    assert judged("THR-06", state, START + 2 * HOUR, tracks=[mine]) == taken_back
     assert judged("THR-06", state, START + 2 * HOUR, tracks=[replace(mine, present=False)]).retract is None
 
 
@@ -395,7 +396,7 @@ def test_a_report_of_symptoms_holds_until_the_pump_reports_a_quarter_of_an_hour_
 
     assert fresh.presence is (Presence.PRESENT if holds else Presence.ABSENT)
     assert steps_of(known) == ([(HIGH, 30 * MINUTE)] if holds else [])
-    assert known.ended_at == (None if holds or heard is None else START + heard)
+    assert ended_of(known) == (None if holds or heard is None else START + heard)
 
 
 @pytest.mark.parametrize(
