@@ -40,7 +40,8 @@ def burden(view: View, rule: Rule) -> Finding:
         return _over(view, rule, track, spans, review, wake_at)
     since = holding[0] if track is None else track.start
     priority = Priority.HIGH if view.therapy.raises_medium else Priority.MEDIUM
-    recent = sum(1 for start, _ in counted if start >= at - timedelta(hours=parameters["episodes_hours"]))
+    told_since = at - timedelta(hours=parameters["episodes_hours"])
+    recent = sum(1 for start, _ in counted if told_since <= start <= at)
     values = {"stalls": str(recent), "hours": f"{parameters['episodes_hours']:g}"}
     parents = TOLD_ALREADY if len(counted) == 1 else ()
     return Finding(Presence.PRESENT, (PriorityStep(priority, since),), wake_at=wake_at, parents=parents, values=values)
