@@ -475,7 +475,7 @@ def test_an_open_alert_of_the_minimum_goes_on_with_every_sample() -> None:
 
 def test_a_rate_that_is_not_low_or_a_stop_is_no_minimum() -> None:
     """DLV-05: nothing is known where no rate was told, or the pump is stopped."""
-    stopped = {"stopped_since": moment("PT0M")}
+    stopped: dict[str, Any] = {"stopped_since": moment("PT0M")}
 
     assert judged("DLV-05", "PT20M", PumpState()) == NOT_EVALUABLE
     assert judged("DLV-05", "PT20M", PumpState(flow_ml_per_day=0.48)) == ABSENT

@@ -265,7 +265,8 @@ def test_the_trap_of_the_same_mri_is_the_parent() -> None:
 
 
 def _asked(mri: Mri, **log: str) -> PumpState:
-    return PumpState(motor=Motor.RUNNING, mri=mri, scans=ScanLog(**{name: moment(at) for name, at in log.items()}))
+    times: dict[str, Any] = {name: moment(at) for name, at in log.items()}
+    return PumpState(motor=Motor.RUNNING, mri=mri, scans=ScanLog(**times))
 
 
 AFTER = {"end": "2026-11-02 00:40 UTC"}

@@ -311,7 +311,7 @@ def test_a_patient_at_high_risk_gets_high_at_twice_the_budget() -> None:
 def test_others_get_high_once_the_reservoir_is_empty_too(ml: float, high: str) -> None:
     """DLV-09: in the worst case, and not before twice the budget; without a level nobody knows."""
     level = Sample(1.145 * ml, moment("PT0H"))
-    state = {"estimated": (level,), "flow_ml_per_day": 0.48}
+    state: dict[str, Any] = {"estimated": (level,), "flow_ml_per_day": 0.48}
 
     found = _silent("P3D", **state)
 
