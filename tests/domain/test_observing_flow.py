@@ -531,8 +531,9 @@ def test_the_end_of_the_newest_mri_is_remembered() -> None:
     assert told(log, EventType.MRI_END, "PT30M") is log
     undeclared = replace(RUNNING, mri=Mri(START, ended_at=moment("PT30M")))
     assert told(log, EventType.MRI_END, "PT30M", undeclared) is log
-    three = FlowLog(scans=(first, first, second))
-    assert told(three, EventType.MRI_END, "PT30M", ended).scans == (first, first, done.scans[-1])
+    third = replace(first, ended_at=moment("PT30M"))
+    three = FlowLog(scans=(first, third, second))
+    assert told(three, EventType.MRI_END, "PT30M", ended).scans == (first, third, done.scans[-1])
 
 
 def test_a_planned_mri_is_remembered() -> None:
