@@ -141,10 +141,140 @@ def test_the_time_bounds_are_inclusive(name: str) -> None:
     assert (too_far.code, too_old.code) == (RejectReason.TOO_FAR_AHEAD, RejectReason.TOO_OLD)
 
 
+@pytest.mark.parametrize(
+    ("raw", "code", "word"),
+    [
+        (b"\xff", RejectReason.NOT_JSON, "expected value"),
+        (b'{"pump_id": "utf-8"', RejectReason.NOT_JSON, "EOF"),
+        (b'{"pump_id": "\xc3("}', RejectReason.NOT_UTF8, "unicode"),
+        (b'{"\xff": 1}', RejectReason.NOT_UTF8, "unicode"),
+        (b'{"\xc3\xa9": ' + b"[" * 60_000, RejectReason.TOO_DEEP, "recursion"),
+        (b"[]", RejectReason.INVALID, "object"),
+    ],
+)
+def test_bytes_that_are_no_report_are_told_apart(raw: bytes, code: RejectReason, word: str) -> None:
+    """No JSON at all, text that is no UTF-8, endless nesting, JSON that is no object."""
+    rejected = validate(raw, NOW)
+
+    assert isinstance(rejected, Rejected)
+    assert (rejected.code, rejected.pointer) == (code, "")
+    assert word in rejected.reason
+
+
+@pytest.mark.parametrize(
+    ("raw", "pointer", "reason"),
+    [
+        (
+            json.dumps({name: DOCUMENT[name] for name in DOCUMENT if name != "seq"}).encode(),
+            "/seq",
+            "field is required",
+        ),
+        (_raw(**{"a/b~c": 1}), "/a~1b~0c", "unknown field"),
+        (_raw(**{"~1": 1}), "/~01", "unknown field"),
+        (_raw(battery={"eri": 1}), "/battery/eri", "Input should be a valid boolean"),
+        (
+            _raw(events=[{"type": "mri_end"}, {"type": "bolus"}]),
+            "/events/1/outcome",
+            "field is required for an event of type bolus",
+        ),
+        (
+            _raw(events=[{"type": "programming_session"}]),
+            "/events/0/phase",
+            "field is required for an event of type programming_session",
+        ),
+        (
+            _raw(events=[{"type": "mri_end", "result": "failed", "codes": ["pain_increase"]}]),
+            "/events/0/codes",
+            "unknown field for an event of type mri_end",
+        ),
+        (
+            _raw(events=[{"type": "mri_end", "for": "2026-03-02T08:00:00Z"}]),
+            "/events/0/for",
+            "unknown field for an event of type mri_end",
+        ),
+        (_raw(motor=None), "", "a report must say at least one thing"),
+    ],
+)
+def test_the_first_bad_field_is_named_as_the_wire_names_it(raw: bytes, pointer: str, reason: str) -> None:
+    """The pointer escapes as RFC 6901 says; of several bad fields of an event the first by name is told."""
+    assert validate(raw, NOW) == Rejected(RejectReason.INVALID, pointer, reason)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"alarms": []},
+        {"program_checksum": "A"},
+        {"temperature_celsius": 0},
+        {"battery": {}},
+        {"events": [{"type": "mri_end"}]},
+    ],
+)
+def test_one_thing_said_makes_a_report(said: dict[str, Any]) -> None:
+    """That no alarm sounds is something, and so is a zero."""
+    assert _report(motor=None, **said).motor is None
+
+
+def test_as_many_bytes_as_allowed_are_read_and_no_more() -> None:
+    """The limit is inclusive."""
+    full = _raw() + b" " * (MAX_REPORT_BYTES - len(_raw()))
+
+    assert isinstance(validate(full, NOW), Report)
+    assert validate(full + b" ", NOW) == Rejected(
+        RejectReason.TOO_LARGE, "", f"report has {MAX_REPORT_BYTES + 1} bytes, at most 65536 are allowed"
+    )
+
+
+def test_an_event_is_no_later_than_its_report_and_at_most_400_days_older() -> None:
+    """Both bounds are inclusive, and measured from the report's own time."""
+    event_time, second = NOW - timedelta(minutes=1), timedelta(seconds=1)
+
+    def told(at: datetime) -> Report | Rejected:
+        return validate(_raw(events=[{"type": "mri_end", "at": at.isoformat()}]), NOW)
+
+    assert isinstance(told(event_time), Report)
+    assert isinstance(told(event_time - MAX_AGE), Report)
+    assert told(event_time + second) == Rejected(
+        RejectReason.INVALID, "/events/0/at", "an event cannot be later than the report's event_time"
+    )
+    assert told(event_time - MAX_AGE - second) == Rejected(RejectReason.INVALID, "/events/0/at", "older than 400 days")
+
+
+@pytest.mark.parametrize("name", ["event_time", "gateway_time"])
+def test_a_clock_that_is_far_off_is_refused_by_its_name(name: str) -> None:
+    """The gateway's as well as the pump's."""
+    second = timedelta(seconds=1)
+
+    assert validate(_raw(**{name: (NOW + MAX_LEAD + second).isoformat()}), NOW) == Rejected(
+        RejectReason.TOO_FAR_AHEAD, f"/{name}", "more than 24 hours ahead of service time"
+    )
+    assert validate(_raw(**{name: (NOW - MAX_AGE - second).isoformat()}), NOW) == Rejected(
+        RejectReason.TOO_OLD, f"/{name}", "older than 400 days"
+    )
+
+
+def test_times_finer_than_a_microsecond_are_cut() -> None:
+    """A gateway may write nanoseconds; none of them becomes a later moment."""
+    report = _report(event_time="2026-03-01T11:59:00.123456999Z")
+
+    assert report.event_time == datetime(2026, 3, 1, 11, 59, 0, 123456, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["2026-03-01", "2026-03-01T11:59Z", "2026-03-01 11:59:00Z", "1772366340"])
+def test_a_time_is_rfc_3339_and_nothing_else(text: str) -> None:
+    """Neither a date alone, nor without seconds, nor seconds since 1970."""
+    rejected = validate(_raw(event_time=text), NOW)
+
+    assert isinstance(rejected, Rejected)
+    assert rejected.pointer == "/event_time"
+    assert rejected.reason.startswith("String should match pattern")
+
+
 def test_a_fingerprint_is_of_what_the_pump_said_only() -> None:
     """Another gateway, another gateway time and another way to write the same moment make no difference."""
     said = fingerprint(_report())
 
+    assert len(said) == 8
     assert fingerprint(_report(gateway_id="GW-2", gateway_time="2026-03-01T12:00:00Z")) == said
     assert fingerprint(_report(event_time="2026-03-01T13:59:00+02:00")) == said
     assert fingerprint(_report(motor="stalled")) != said
@@ -161,6 +291,30 @@ def test_the_published_schema_spells_out_each_event() -> None:
     assert events["mri_scheduled"]["required"] == ["type", "for"]
     assert schema["additionalProperties"] is False
     assert schema["properties"]["event_time"]["format"] == "date-time"
+
+
+def test_the_schema_of_an_event_is_closed_and_names_fields_as_the_wire_does() -> None:
+    """``type`` is fixed, ``at`` may always be said, and nobody reads ``scheduled_for``."""
+    schema = json_schema()
+    definitions = schema["$defs"]
+    events = {branch["title"]: branch for branch in definitions["Event"]["oneOf"]}
+    instant = {"type": "string", "format": "date-time"}
+
+    session, planned, bare = events["programming_session"], events["mri_scheduled"], events["stall_started"]
+
+    assert schema["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+    assert list(definitions["Event"]) == ["oneOf"]
+    assert set(definitions) >= {"Motor", "Alarm", "Battery", "Emi", "Event"}
+    assert schema["properties"]["event_time"] == instant | {"title": "Event Time"}
+    assert schema["properties"]["events"]["items"] == {"$ref": "#/$defs/Event"}
+    assert session["required"] == ["type", "phase", "session_id"]
+    assert session["properties"]["phase"]["anyOf"][0]["enum"] == ["start", "end"]
+    assert planned["properties"]["for"]["anyOf"][0] == instant
+    assert (bare["title"], bare["type"], bare["required"]) == ("stall_started", "object", ["type"])
+    assert bare["additionalProperties"] is False
+    assert list(bare["properties"]) == ["type", "at"]
+    assert bare["properties"]["type"] == {"const": "stall_started"}
+    assert bare["properties"]["at"]["anyOf"][0] == instant
 
 
 def test_times_are_told_apart_by_moment_not_by_zone() -> None:
