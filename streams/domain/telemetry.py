@@ -326,7 +326,7 @@ def _rejection(error: ValidationError) -> Rejected:
         return Rejected(RejectReason.INVALID, pointer, reason)
     if "recursion" in reason:
         return Rejected(RejectReason.TOO_DEEP, "", reason)
-    if "unicode" in reason or "utf" in reason.lower():
+    if "unicode" in reason:
         return Rejected(RejectReason.NOT_UTF8, "", reason)
     return Rejected(RejectReason.NOT_JSON, "", reason)
 
