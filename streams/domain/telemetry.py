@@ -26,6 +26,8 @@ MAX_LEAD: Final = timedelta(hours=24)
 """Further ahead than this is refused; between the two a report is accepted and quarantined (catalogue M.21)."""
 MAX_AGE: Final = timedelta(days=400)
 """Older than this is refused; it is also how long readings are kept."""
+FURTHEST_PLAN: Final = timedelta(days=15 * 365)
+"""An MRI planned further ahead than this, longer than a pump lasts, is refused, as is one `MAX_AGE` in the past."""
 
 
 class Motor(StrEnum):
@@ -351,6 +353,9 @@ def _misplaced_field(event: Event, report: Report) -> tuple[str, str] | None:
         return "at", "an event cannot be later than the report's event_time"
     if event.at is not None and event.at < report.event_time - MAX_AGE:
         return "at", "older than 400 days"
+    planned = event.scheduled_for
+    if planned is not None and not -MAX_AGE <= planned - report.event_time <= FURTHEST_PLAN:
+        return "scheduled_for", "more than 400 days before the report's event_time, or 15 years after it"
     given = {name for name in _EVENT_DETAILS if getattr(event, name) is not None}
     if foreign := given - _EVENT_OWN_FIELDS[event.type]:
         return min(foreign), f"unknown field for an event of type {event.type}"

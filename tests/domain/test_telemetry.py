@@ -240,6 +240,34 @@ def test_an_event_is_no_later_than_its_report_and_at_most_400_days_older() -> No
     assert told(event_time - MAX_AGE - second) == Rejected(RejectReason.INVALID, "/events/0/at", "older than 400 days")
 
 
+def _planned(text: str) -> Report | Rejected:
+    return validate(_raw(events=[{"type": "mri_scheduled", "for": text}]), NOW)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0001-01-01T00:00:00Z", "0001-01-01T00:00:00+02:00", "9999-12-31T23:59:59Z", "9999-12-31T23:59:59-02:00"],
+)
+def test_an_mri_at_the_end_of_the_calendar_is_refused(text: str) -> None:
+    """A programmer's zero time is no plan, and nothing can be counted from it."""
+    assert _planned(text) == Rejected(
+        RejectReason.INVALID,
+        "/events/0/for",
+        "more than 400 days before the report's event_time, or 15 years after it",
+    )
+
+
+def test_an_mri_is_planned_from_400_days_ago_to_15_years_ahead() -> None:
+    """Both inclusive."""
+    event_time, second = NOW - timedelta(minutes=1), timedelta(seconds=1)
+    first, last = event_time - MAX_AGE, event_time + timedelta(days=15 * 365)
+
+    assert isinstance(_planned(first.isoformat()), Report)
+    assert isinstance(_planned(last.isoformat()), Report)
+    assert isinstance(_planned((first - second).isoformat()), Rejected)
+    assert isinstance(_planned((last + second).isoformat()), Rejected)
+
+
 @pytest.mark.parametrize("name", ["event_time", "gateway_time"])
 def test_a_clock_that_is_far_off_is_refused_by_its_name(name: str) -> None:
     """The gateway's as well as the pump's."""
