@@ -365,9 +365,9 @@ def _moment(value: object, zone: tzinfo) -> datetime | None:
         if len(value) == len("2026-01-01"):
             return datetime.combine(date.fromisoformat(value), time.min, zone).astimezone(UTC)
         moment = datetime.fromisoformat(value)
-    except ValueError:
+        return moment.astimezone(UTC) if moment.tzinfo else None
+    except (ValueError, OverflowError):
         return None
-    return moment.astimezone(UTC) if moment.tzinfo else None
 
 
 def _implausible(profile: PumpProfile) -> ProfileRejected | None:

@@ -155,6 +155,14 @@ def test_a_refused_profile_says_what_is_wrong_to_the_letter(changes: dict[str, A
     assert profile_from({**DOCUMENT, **changes}) == ProfileRejected(pointer, reason)
 
 
+@pytest.mark.parametrize("valid_from", ["0001-01-01", "0001-01-01T00:00:00+02:00", "9999-12-31T23:00:00-05:00"])
+def test_a_start_at_the_end_of_the_calendar_is_refused(valid_from: str) -> None:
+    """It has no time in UTC; one bad line of a file must not stop the others from being read."""
+    rejected = profile_from({**DOCUMENT, "valid_from": valid_from}, ZoneInfo("Europe/Berlin"))
+
+    assert rejected == ProfileRejected("/valid_from", "must be an RFC 3339 time with an offset, or a date")
+
+
 def test_a_profile_without_its_start_is_refused_before_anything_else() -> None:
     """Nothing can be judged by a profile of which nobody knows since when it is so."""
     document = {name: DOCUMENT[name] for name in DOCUMENT if name != "valid_from"}
