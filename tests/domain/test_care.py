@@ -173,3 +173,88 @@ def test_of_several_settings_the_last_that_can_be_used_counts() -> None:
     assert [record.value for record in therapy.of_kind(CareKind.SETTING)] == [72, 12]
     assert SETTABLE.accepts(records[0], therapy)
     assert not SETTABLE.accepts(records[1], therapy)
+
+
+NEEDED: dict[str, dict[str, Any]] = {
+    "stop_plan": {"valid_until": "2026-11-04T12:00:00Z"},
+    "refill_booked": {"booked_on": "2026-11-20"},
+    "replacement_booked": {"booked_on": "2026-11-20"},
+    "replaced": {},
+    "absence": {"valid_until": "2026-11-04T12:00:00Z"},
+    "review": {"rule_id": "RSV-01"},
+    "session": {"session_id": "S"},
+    "setting": {"rule_id": "RSV-01", "parameter": "hours", "value": 72.0},
+}
+"""What each kind must say."""
+DETAILS: dict[str, Any] = {name: value for needed in NEEDED.values() for name, value in needed.items()}
+MAY_END = ("session", "setting")
+
+
+def _said(kind: str, **details: Any) -> dict[str, Any]:
+    return {**{name: value for name, value in BOOKED.items() if name != "booked_on"}, "kind": kind, **details}
+
+
+@pytest.mark.parametrize("kind", list(CareKind))
+def test_each_kind_needs_its_own_and_takes_nothing_else(kind: str) -> None:
+    """Of several missing or foreign fields the first by name is told."""
+    needed = NEEDED[kind]
+    missing = min(needed, default=None)
+
+    assert isinstance(care_from(_said(kind, **needed)), CareRecord)
+    if missing is not None:
+        assert care_from(_said(kind)) == CareRejected(f"/{missing}", f"field is required for {kind}")
+    for name, value in DETAILS.items():
+        found = care_from(_said(kind, **needed, **{name: value} if name not in needed else {}))
+        if name in needed or (name == "valid_until" and kind in MAY_END):
+            assert isinstance(found, CareRecord)
+        else:
+            assert found == CareRejected(f"/{name}", f"unknown field for {kind}")
+
+
+def test_of_several_foreign_fields_the_first_by_name_is_told() -> None:
+    """Whatever order they are given in."""
+    assert care_from(_said("replaced", value=1.0, rule_id="RSV-01")) == CareRejected(
+        "/rule_id", "unknown field for replaced"
+    )
+
+
+@pytest.mark.parametrize("name", ["valid_from", "valid_until", "withdrawn_at"])
+def test_each_moment_needs_an_offset(name: str) -> None:
+    """Whose clock would it be?"""
+    said = _said("absence", **NEEDED["absence"])
+
+    assert care_from({**said, name: "2026-11-04T12:00:00"}) == CareRejected(f"/{name}", "must have an offset")
+
+
+def test_a_record_ends_after_it_begins() -> None:
+    """At least a moment later, in whichever zone each is written."""
+    later, same = (_said("absence", valid_until=at) for at in ("2026-11-03T12:00:01Z", "2026-11-03T13:00:00+01:00"))
+
+    assert isinstance(care_from(later), CareRecord)
+    assert care_from(same) == CareRejected("/valid_until", "must be later than valid_from")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"pump_id": "P 1"}, CareRejected("/pump_id", "String should match pattern '^[A-Za-z0-9._:-]{1,64}$'")),
+        ({"a": 1, "b": 2}, CareRejected("/a", "unknown field")),
+        ({"value": 10**400}, CareRejected("/value", "Input should be a finite number")),
+        ({"value": object()}, CareRejected("", "has a number or a text that JSON cannot carry")),
+    ],
+)
+def test_the_first_mistake_of_a_record_is_told(changes: dict[str, Any], expected: CareRejected) -> None:
+    """Also where it cannot even be written as JSON."""
+    assert care_from({**BOOKED, **changes}) == expected
+
+
+def test_a_record_is_written_without_what_nobody_said() -> None:
+    """A number stays one, and a moment keeps its offset."""
+    said = _said("setting", **NEEDED["setting"], valid_until="2026-11-04T12:00:00+01:00")
+    record = care_from(said)
+    assert isinstance(record, CareRecord)
+
+    assert care_document(record) == said
+    assert list(care_document(record)) == [
+        "care_id", "pump_id", "kind", "valid_from", "valid_until", "person", "reason", "rule_id", "parameter", "value"
+    ]  # fmt: skip
