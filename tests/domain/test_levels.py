@@ -177,6 +177,14 @@ def test_it_is_judged_while_its_last_sample_counts(samples: list[Sampled], minut
     assert HELD.judge(after(HELD, *samples), at(minutes)) == expected
 
 
+@pytest.mark.parametrize(
+    "memory", [Memory(None, at(60), (), (39.0, 0.0)), Memory(None, None, turn(0, ON), (39.0, 0.0))]
+)
+def test_half_of_a_memory_finds_nothing(memory: Memory) -> None:
+    """Neither a value of which nobody knows whether it holds, nor one that nobody knows how long to believe."""
+    assert HELD.judge(memory, at(10)) == UNKNOWN
+
+
 @pytest.mark.parametrize(("hold", "wake_at"), [(59, at(59)), (60, at(60)), (61, None)])
 def test_a_hold_that_outlasts_its_sample_wakes_nobody(hold: float, wake_at: datetime | None) -> None:
     """Time alone will not begin it."""

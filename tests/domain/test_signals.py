@@ -23,6 +23,7 @@ from streams.domain.typed.signals import (
     moment,
     placeholder,
     plain,
+    reader,
 )
 from streams.domain.world import PumpState
 from streams.rehearsal import START
@@ -58,7 +59,9 @@ def test_what_is_no_duration_is_refused(value: object) -> None:
     assert str(error.value) == "expected an ISO 8601 duration such as PT30M, PT12H or P2D"
 
 
-@pytest.mark.parametrize("text", ["PT0S", "P0W", "P366DT1S", "P99999999999D", "PT" + "9" * 30 + "H"])
+@pytest.mark.parametrize(
+    "text", ["PT0S", "P0W", "P366DT1S", "P99999999999D", "P9999999999W9999999999D", "PT" + "9" * 30 + "H"]
+)
 def test_a_duration_is_neither_nothing_nor_longer_than_a_leap_year(text: str) -> None:
     """However large the number is."""
     with pytest.raises(ValueError, match="expected") as error:
@@ -133,6 +136,15 @@ def test_a_signal_is_read_from_its_part_of_the_report() -> None:
     assert READERS["emi.count"](full) == 3
     assert READERS["battery.eri"](full) is None
     assert [READERS[name](empty) for name in ("motor", "battery.eri", "emi.level")] == [None, None, None]
+
+
+def test_a_reader_is_made_of_a_signals_name() -> None:
+    """The part before the dot, then what is in it."""
+    full = _report(motor=Motor.STALLED, battery=Battery(voltage_v=2.5))
+
+    assert reader("motor")(full) is Motor.STALLED
+    assert reader("battery.voltage_v")(full) == 2.5
+    assert reader("battery.voltage_v")(_report()) is None
 
 
 def test_a_signal_inside_a_part_listens_to_the_part_and_has_a_name_without_dot() -> None:
