@@ -5,6 +5,7 @@ Each is entered by a named person with a reason, effective-dated like the profil
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
@@ -97,6 +98,8 @@ _MAY: Final[Mapping[CareKind, tuple[str, ...]]] = {
     CareKind.SESSION: ("valid_until",),
     CareKind.SETTING: ("valid_until",),
 }
+_MOMENTS: Final = ("valid_from", "valid_until", "withdrawn_at")
+_DATED: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 _DETAILS: Final = ("valid_until", "booked_on", "session_id", "rule_id", "parameter", "value")
 _DOCUMENT: Final = TypeAdapter(CareRecord)
 
@@ -107,6 +110,11 @@ def care_from(document: Mapping[str, Any]) -> CareRecord | CareRejected:
         encoded = msgspec.json.encode(dict(document))
     except (ValueError, OverflowError, TypeError, RecursionError):
         return CareRejected("", "has a number or a text that JSON cannot carry")
+    for name in _MOMENTS:
+        said = document.get(name)
+        if isinstance(said, str) and not _DATED.match(said):
+            # The validator would take 20261103 for seconds since 1970.
+            return CareRejected(f"/{name}", "must be an RFC 3339 time with an offset")
     try:
         record = _DOCUMENT.validate_json(encoded)
     except ValidationError as error:
@@ -124,7 +132,7 @@ def _implausible(record: CareRecord) -> CareRejected | None:
         return CareRejected(f"/{min(missing)}", f"field is required for {record.kind}")
     if foreign := given - needs - set(_MAY.get(record.kind, ())):
         return CareRejected(f"/{min(foreign)}", f"unknown field for {record.kind}")
-    for name in ("valid_from", "valid_until", "withdrawn_at"):
+    for name in _MOMENTS:
         moment = getattr(record, name)
         if moment is not None and moment.tzinfo is None:
             return CareRejected(f"/{name}", "must have an offset")

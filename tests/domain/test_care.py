@@ -226,6 +226,15 @@ def test_each_moment_needs_an_offset(name: str) -> None:
     assert care_from({**said, name: "2026-11-04T12:00:00"}) == CareRejected(f"/{name}", "must have an offset")
 
 
+@pytest.mark.parametrize("name", ["valid_from", "valid_until", "withdrawn_at"])
+@pytest.mark.parametrize("text", ["20261103", "1793707200", "-1.5", "noon", ""])
+def test_a_moment_is_a_date_with_a_time_and_no_number(name: str, text: str) -> None:
+    """20261103 is no second of August 1970: the record would have been in force for half a century."""
+    said = _said("absence", **NEEDED["absence"])
+
+    assert care_from({**said, name: text}) == CareRejected(f"/{name}", "must be an RFC 3339 time with an offset")
+
+
 def test_a_record_ends_after_it_begins() -> None:
     """At least a moment later, in whichever zone each is written."""
     later, same = (_said("absence", valid_until=at) for at in ("2026-11-03T12:00:01Z", "2026-11-03T13:00:00+01:00"))
