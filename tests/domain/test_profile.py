@@ -280,7 +280,7 @@ HISTORY = ProfileHistory((SECOND_VERSION, FIRST), (TWIN_B, TWIN_A, EARLY), ZoneI
 CHANGES = (
     FIRST.valid_from,
     EARLY.valid_from,
-    EARLY.valid_until,
+    datetime(2026, 1, 20, tzinfo=UTC),
     SECOND_VERSION.valid_from,
     TWIN_A.valid_from,
 )

@@ -105,8 +105,8 @@ def test_a_leaf_listens_and_names_as_it_says() -> None:
 
     assert leaf.signals == {"temperature_celsius"}
     assert event.operators[0].signals == {"report", "event:interrogation"}
-    assert (event.reads, event.follows, event.names) == ({"reported_at"}, frozenset(), frozenset())
-    assert part(WARM).names == {"temperature_celsius"}
+    assert (event.reads, event.follows, event.names) == (frozenset({"reported_at"}), frozenset(), frozenset())
+    assert part(WARM).names == frozenset({"temperature_celsius"})
     assert (part(WARM).reads, part(WARM).follows) == (frozenset(), frozenset())
 
 
@@ -116,7 +116,7 @@ def test_what_joins_parts_is_all_that_they_are() -> None:
     with_name = part(f"any:\n  - {LOW_LEVEL.format(1).strip()}\n  - {WARM}\n  - event: {{type: bolus, lasts: PT1H}}")
 
     assert [operator.signals for operator in joined.operators] == [{"temperature_celsius"}, {"reservoir_measured_ml"}]
-    assert joined.names == {"temperature_celsius", "reservoir_measured_ml"}
+    assert joined.names == frozenset({"temperature_celsius", "reservoir_measured_ml"})
     assert with_name.names is None
     assert with_name.reads == {*CONDITIONS["reservoir.at_most"].reads, "reported_at"}
     assert with_name.follows == {"RSV-03"}
@@ -182,7 +182,7 @@ def test_a_limit_by_name_shows_its_value_all_the_same() -> None:
     memory = remembered(limit, said(0, celsius=38.5))
 
     assert limit.values(view(0, memory)) == {"temperature_celsius": "38.5"}
-    assert limit.names == {"temperature_celsius"}
+    assert limit.names == frozenset({"temperature_celsius"})
     assert limit.operators[0].signals == {"temperature_celsius"}
 
 
@@ -223,7 +223,7 @@ def test_a_condition_in_python_says_and_reads_what_it_does() -> None:
 
     assert found.values(view()) == {"rate": "0.5"}
     assert told(Finding(Presence.ABSENT)).values(view()) == {}
-    assert (found.reads, found.follows) == ({"motor", "alarms"}, {"DLV-01"})
+    assert (found.reads, found.follows) == (frozenset({"motor", "alarms"}), frozenset({"DLV-01"}))
     assert (found.operators, found.names) == ((), None)
 
 

@@ -125,6 +125,9 @@ def test_what_nobody_knows_is_looked_at_again() -> None:
     assert condition(view(), RULE) == Finding(Presence.NOT_EVALUABLE, wake_at=at(90))
     assert condition(view(opened=10), RULE) == Finding(Presence.NOT_EVALUABLE, wake_at=at(90))
     assert TypedCondition(Known(UNKNOWN), LOW)(view(), RULE) == NOT_EVALUABLE
+    # Neither an end nor a beginning of which nobody knows the time is one.
+    assert TypedCondition(Known(Truth(Presence.ABSENT)), LOW)(view(), RULE) == NOT_EVALUABLE
+    assert TypedCondition(Known(Truth(Presence.PRESENT)), LOW)(view(), RULE) == NOT_EVALUABLE
 
 
 @pytest.mark.parametrize("clear", [absent(50, 80), unknown(80)])
@@ -232,5 +235,5 @@ def test_a_condition_listens_to_all_of_its_parts() -> None:
     assert condition.operators == tuple(leaves)
     assert condition.reads == ("a", "b", "c")
     assert condition.follows == ("A", "B", "C")
-    assert condition.names == {"rate", "since"}
+    assert condition.names == frozenset({"rate", "since"})
     assert TypedCondition(Known(UNKNOWN, names=None), LOW).names is None
