@@ -28,6 +28,7 @@ from streams.domain.escalation import (
     Role,
     Sent,
     Silence,
+    after_start,
     confirm_by,
     plan,
 )
@@ -163,6 +164,37 @@ def test_every_step_of_an_unconfirmed_high_alert_comes_by_the_time_that_the_audi
         assert late == []
 
 
+@pytest.mark.parametrize(
+    ("step", "queued", "pace", "by"),
+    [
+        (0, 0, 1.0, 5),
+        (0, 2, 1.0, 7),
+        (1, 0, 1.0, 10),
+        (2, 10, 1.0, 20),
+        (3, 20, 1.0, 30),
+        (3, 25, 1.0, 35),
+        (4, 30, 1.0, 60),
+        (9, 180, 1.0, 210),
+        (1, 1, 0.1, 1.5),
+        (2, 0.5, 0.1, 2),
+        (4, 3, 0.1, 33),
+    ],
+)
+def test_what_the_audit_expects_of_a_high_alert(step: int, queued: float, pace: float, by: float) -> None:
+    """In minutes: neither earlier than the ladder says nor sooner after the step before than it says."""
+    policy = replace(POLICY, pace=pace)
+
+    assert confirm_by(NOON, step, NOON + minutes(queued), policy) == NOON + minutes(by)
+
+
+def test_the_steps_after_a_start_by_the_catalogue() -> None:
+    """Past the last one it is the last one's time."""
+    medium = (0, 60, 240, 480, 485, 490, 500, 510, 510)
+
+    assert [after_start(HIGH, step) for step in range(7)] == [minutes(at) for at in (0, 5, 10, 20, 30, 30, 30)]
+    assert [after_start(MEDIUM, step) for step in range(9)] == [minutes(at) for at in medium]
+
+
 def test_an_alert_may_begin_further_up_its_ladder() -> None:
     """Everything up to the start step is due at once; what follows keeps its own time."""
     notifier = Notifier(replace(HIGH, start_step=3))
@@ -284,6 +316,106 @@ def test_a_night_inside_one_day_and_no_night_at_all() -> None:
     assert awake.told() == {"ada"}
 
 
+@pytest.mark.parametrize(
+    ("at", "quiet", "waits_until"),
+    [
+        (time(21, 59, 59), (time(22), time(7)), None),
+        (time(22), (time(22), time(7)), timedelta(hours=31)),
+        (time(10, 59, 59), (time(11), time(14)), None),
+        (time(11), (time(11), time(14)), timedelta(hours=14)),
+        (time(14), (time(11), time(14)), None),
+        (time(12), (time(12), time(12)), None),
+    ],
+)
+def test_quiet_hours_count_from_their_first_second(
+    at: time, quiet: tuple[time, time], waits_until: timedelta | None
+) -> None:
+    """The end is no part of them, and a night of no length is none."""
+    midnight = datetime(2026, 11, 3, tzinfo=UTC)
+    raised = datetime.combine(midnight, at, UTC)
+    case = replace(MEDIUM, raised_at=raised, time_to_harm=timedelta(days=2))
+
+    decision = plan(case, None, ROSTER, Sent(), replace(POLICY, quiet=quiet), raised)
+
+    if waits_until is None:
+        assert decision.climb.next_step_at == raised + minutes(60)
+    else:
+        assert decision.climb.next_step_at == midnight + waits_until
+
+
+@pytest.mark.parametrize(("within", "waits"), [(timedelta(hours=12), True), (timedelta(hours=11.99), False)])
+def test_a_deadline_of_the_physician_twelve_hours_away_can_wait(within: timedelta, waits: bool) -> None:
+    """Less than that cannot."""
+    at_night = NOON + timedelta(hours=11)
+    case = replace(MEDIUM, raised_at=at_night, time_to_harm=timedelta(days=2), physician_by=at_night + within)
+
+    decision = plan(case, None, ROSTER, Sent(), POLICY, at_night)
+
+    assert (decision.due == (Due(0, NOBODY, Channel.WORKLIST, Cause.STEP_DUE),)) is waits
+
+
+def test_what_waited_for_the_morning_is_not_put_on_the_worklist_again() -> None:
+    """Its first step then is the page alone; by day the two come together."""
+    at_night = NOON + timedelta(hours=11)
+    by_day = Notifier(replace(MEDIUM, time_to_harm=timedelta(days=2)))
+    by_night = Notifier(replace(by_day.case, raised_at=at_night))
+
+    first = by_night.look(at_night)
+    morning = by_night.look(NOON + timedelta(hours=19))
+
+    listed, page = Due(0, NOBODY, Channel.WORKLIST, Cause.STEP_DUE), Due(0, "ada", Channel.EMAIL, Cause.STEP_DUE)
+    assert by_day.look(NOON).due == (page, listed)
+    assert (first.due, morning.due) == ((listed,), (page,))
+    assert first.climb.next_step_at is not None
+    assert first.climb.next_step_at.tzinfo is UTC
+
+
+def test_a_notifier_that_slept_through_a_whole_ladder_fires_all_of_it_in_order() -> None:
+    """The physician's deadline first, then what did not wait for the morning, then each step."""
+    at_night, late = NOON + timedelta(hours=11), NOON + timedelta(hours=36)
+    case = replace(MEDIUM, raised_at=at_night, high_risk=False, time_to_harm=timedelta(days=2))
+    case = replace(case, physician_by=at_night + timedelta(hours=24))
+
+    decision = plan(case, None, ROSTER, Sent(), POLICY, late)
+
+    assert [(due.step, due.person) for due in decision.due] == [
+        (3, "cleo"),
+        (0, NOBODY),
+        (0, "ada"),
+        (1, "ada"),
+        (1, "ada"),
+        (2, "ben"),
+        (2, "ben"),
+    ]
+    assert decision.silence is Silence.STEPS_DONE
+    assert (decision.climb.started_at, decision.climb.ended_at) == (at_night, late)
+
+
+def test_a_first_look_that_comes_late_counts_from_the_raising() -> None:
+    """After seven minutes two steps are due at once, and the third keeps its time."""
+    decision = plan(HIGH, None, ROSTER, Sent(), POLICY, NOON + minutes(7))
+
+    assert [due.step for due in decision.due] == [0, 1, 1]
+    assert decision.climb == Climb(Ladder.HIGH, NOON, 2, NOON + minutes(10))
+
+
+@pytest.mark.parametrize(
+    ("zone", "raised", "reminded"),
+    [
+        ("Pacific/Auckland", datetime(2026, 11, 6, 23, tzinfo=UTC), datetime(2026, 11, 10, 23, tzinfo=UTC)),
+        ("Europe/Berlin", datetime(2026, 10, 23, 10, tzinfo=UTC), datetime(2026, 10, 28, 11, tzinfo=UTC)),
+    ],
+)
+def test_working_days_are_those_of_the_site(zone: str, raised: datetime, reminded: datetime) -> None:
+    """Friday in UTC may be Saturday there; and the reminder comes at the same local time after a change of clocks."""
+    decision = plan(replace(LOW, raised_at=raised, zone=ZoneInfo(zone)), None, ROSTER, Sent(), POLICY, raised)
+
+    assert decision.climb.next_step_at == reminded
+    assert reminded.astimezone(ZoneInfo(zone)).weekday() < 5
+    assert decision.climb.next_step_at is not None
+    assert decision.climb.next_step_at.tzinfo is UTC
+
+
 def test_a_low_alert_is_reminded_of_after_working_days() -> None:
     """Worklist now, a reminder after 3 working days and the lead after 5: the weekend does not count."""
     notifier = Notifier(LOW)
@@ -304,6 +436,7 @@ def test_a_low_alert_is_reminded_of_after_working_days() -> None:
         (replace(HIGH, confirmed_at=NOON), Silence.CONFIRMED),
         (replace(HIGH, parent_priority=Priority.HIGH), Silence.CHILD_OF),
         (replace(MEDIUM, parent_priority=Priority.HIGH), Silence.CHILD_OF),
+        (replace(MEDIUM, grouped=True), Silence.GROUPED),
     ],
 )
 def test_silence_has_a_reason(case: Case, why: Silence) -> None:
@@ -312,7 +445,28 @@ def test_silence_has_a_reason(case: Case, why: Silence) -> None:
 
     assert decision.silence is why
     assert decision.due == ()
-    assert (decision.climb.ended_at, decision.climb.ended_reason) == (NOON, why)
+    assert decision.climb == Climb(
+        case.ladder,
+        NOON,
+        next_step_at=NOON + POLICY.hold_high if why is Silence.CONFIRMED else None,
+        ended_at=NOON,
+        ended_reason=why,
+    )
+
+
+def test_a_rest_keeps_its_first_moment_until_its_reason_changes() -> None:
+    """Who reads the climb sees since when nobody is told, and why."""
+    notifier = Notifier(replace(HIGH, confirmed_at=NOON))
+    ended = [notifier.look(NOON + minutes(at)).climb.ended_at for at in (1, 2)]
+    notifier.case = replace(HIGH, confirmed_at=NOON, open=False)
+    ended += [notifier.look(NOON + minutes(at)).climb.ended_at for at in (3, 4)]
+
+    assert ended == [NOON + minutes(at) for at in (1, 1, 3, 3)]
+
+
+def test_a_high_alert_in_a_storm_pages_itself() -> None:
+    """Only lesser ones are told together."""
+    assert plan(replace(HIGH, grouped=True), None, ROSTER, Sent(), POLICY, NOON).silence is None
 
 
 def test_a_child_of_a_lesser_alert_pages_itself() -> None:
@@ -481,6 +635,50 @@ def test_a_closed_alert_no_longer_needs_its_physician() -> None:
     assert decision.climb.next_step_at is None
 
 
+@pytest.mark.parametrize(
+    "over", [{"retracted": True}, {"active": False, "latched": False}], ids=["taken back", "cleared"]
+)
+def test_an_alert_that_is_over_no_longer_needs_its_physician(over: dict[str, Any]) -> None:
+    """Whatever else is still written of it."""
+    decision = plan(replace(HIGH, physician_by=NOON, **over), None, ROSTER, Sent(), POLICY, NOON)
+
+    assert (decision.due, decision.climb.next_step_at) == ((), None)
+
+
+def test_at_the_deadline_every_channel_of_the_physician_is_used_and_the_hold_is_watched_further() -> None:
+    """The deadline has come: what is looked at next is the end of the confirmation."""
+    case = replace(HIGH, physician_by=NOON + minutes(7), confirmed_at=NOON)
+    roster = (*ROSTER[:2], replace(ROSTER[2], channels=BOTH))
+
+    decision = plan(case, None, roster, Sent(), POLICY, NOON + minutes(7))
+
+    assert decision.due == tuple(Due(3, "cleo", channel, Cause.PHYSICIAN_BY) for channel in BOTH)
+    assert decision.climb.next_step_at == NOON + POLICY.hold_high
+
+
+def test_everyone_told_at_a_deadline_without_a_physician_is_told_through_every_channel() -> None:
+    """As the physician would have been."""
+    decision = plan(replace(HIGH, physician_by=NOON, confirmed_at=NOON), None, ROSTER[:1], Sent(), POLICY, NOON)
+
+    assert decision.due == tuple(Due(3, "ada", channel, Cause.PHYSICIAN_BY) for channel in BOTH)
+
+
+def test_a_deadline_outlives_the_ladder() -> None:
+    """The last step was at four hours: the physician is told at five, and the ladder stays done since four."""
+    notifier = Notifier(replace(MEDIUM, high_risk=False, physician_by=NOON + timedelta(hours=5)))
+    notifier.run(NOON + timedelta(hours=3), every=minutes(60))
+    done = notifier.look(NOON + timedelta(hours=4))
+    waits = notifier.look(NOON + timedelta(hours=4.5))
+    told = notifier.look(NOON + timedelta(hours=5))
+
+    assert [due.person for due in done.due] == ["ben", "ben"]
+    assert (waits.due, [due.person for due in told.due]) == ((), ["cleo"])
+    assert {decision.silence for decision in (done, waits, told)} == {Silence.STEPS_DONE}
+    assert [decision.climb.next_step_at for decision in (done, waits)] == [NOON + timedelta(hours=5)] * 2
+    assert {decision.climb.ended_at for decision in (done, waits, told)} == {NOON + timedelta(hours=4)}
+    assert told.climb.next_step_at is None
+
+
 def test_without_a_physician_everyone_is_told_at_the_deadline() -> None:
     """An empty place on the roster never swallows a page; an empty roster leaves it on the worklist."""
     case = replace(HIGH, physician_by=NOON, confirmed_at=NOON)
@@ -582,6 +780,61 @@ def test_a_ladder_whose_last_place_is_empty_tells_those_before_once_more() -> No
     assert pages[-1] == (timedelta(hours=4, minutes=5), 3)
     assert notifier.climb is not None
     assert notifier.climb.ended_reason is Silence.STEPS_DONE
+
+
+def test_with_nobody_at_all_the_first_and_the_last_step_are_on_the_worklist_and_so_is_every_further_try() -> None:
+    """What is between them has nobody to tell and nothing to list."""
+    notifier = Notifier(replace(MEDIUM, high_risk=False), roster=())
+    notifier.look(NOON)
+
+    notifier.run(NOON + minutes(10), every=minutes(1))
+
+    assert [(at - NOON, due.step) for at, due in notifier.queued] == [
+        (minutes(0), 0),
+        (minutes(0), 2),
+        (minutes(5), 3),
+        (minutes(10), 4),
+    ]
+    assert {due.person for _, due in notifier.queued} == {NOBODY}
+    assert notifier.climb is not None
+    assert (notifier.climb.ended_at, notifier.climb.ended_reason) == (None, None)
+
+
+def test_a_ladder_that_was_done_goes_on_when_its_last_page_turns_out_to_be_lost() -> None:
+    """It is not done any more, until somebody is reached."""
+    done = Climb(Ladder.MEDIUM, NOON, 3, None, NOON + minutes(240), Silence.STEPS_DONE)
+    lost = Sent(last_step_at=NOON + minutes(240), last_step_failed=True)
+    case = replace(MEDIUM, high_risk=False)
+
+    waits = plan(case, done, ROSTER, lost, POLICY, NOON + minutes(241))
+    again = plan(case, waits.climb, ROSTER, lost, POLICY, NOON + minutes(245))
+
+    assert (waits.due, waits.silence) == ((), None)
+    assert waits.climb == Climb(Ladder.MEDIUM, NOON, 3, NOON + minutes(245))
+    assert {(due.step, due.person, due.cause) for due in again.due} == {
+        (3, "ada", Cause.UNCONFIRMED),
+        (3, "ben", Cause.UNCONFIRMED),
+    }
+    assert again.climb.ended_at == NOON + minutes(245)
+
+
+def test_a_repeat_whose_last_one_nobody_remembers_comes_at_once() -> None:
+    """Rather once too often than not at all; the next one then keeps its distance."""
+    decision = plan(HIGH, Climb(Ladder.HIGH, NOON, 5), ROSTER, Sent(), POLICY, NOON + minutes(33))
+
+    assert {due.step for due in decision.due} == {5}
+    assert decision.climb.next_step_at == NOON + minutes(63)
+
+
+def test_what_failed_before_an_alert_was_raised_again_hurries_nothing() -> None:
+    """The failed step was one of the climb before."""
+    case = replace(HIGH, raised_at=NOON + minutes(30))
+    failed = Sent(last_step_at=NOON + minutes(20), last_step_failed=True)
+
+    decision = plan(case, Climb(Ladder.HIGH, NOON, 4), ROSTER, failed, POLICY, NOON + minutes(30))
+
+    assert decision.due == (Due(0, "ada", Channel.EMAIL, Cause.STEP_DUE),)
+    assert decision.climb.next_step_at == NOON + minutes(35)
 
 
 def test_a_lowered_priority_takes_the_lower_ladder() -> None:
