@@ -230,7 +230,7 @@ def _withdrawn(record: AlertRecord, hold_clearing: bool, reason: Reason) -> tupl
 
 def _opened(pump_id: str, judged: Judged, hold_clearing: bool) -> tuple[AlertRecord, list[AlertEvent]]:
     episode = judged.episode
-    first = episode.steps[0] if episode.steps else PriorityStep(Priority.INFO, episode.start)
+    first = episode.steps[0]
     record = AlertRecord(
         alert_id=alert_id_of(pump_id, episode),
         rule_id=episode.rule_id,
@@ -332,7 +332,7 @@ def _recurrence(record: AlertRecord, episode: Episode) -> AlertEvent | None:
 
 
 def _escalation(record: AlertRecord, episode: Episode) -> AlertEvent | None:
-    if not episode.steps or episode.priority.rank <= record.priority.rank or episode.retracted:
+    if episode.priority.rank <= record.priority.rank or episode.retracted:
         return None
     step = next(step for step in episode.steps if step.priority is episode.priority)
     escalated = msgspec.structs.replace(
