@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from streams.domain.alert import Priority
+from streams.domain.alert import Priority, PriorityStep
 from streams.domain.explanation import Explained, explain
-from streams.domain.rule import Presence, RuleBook
-from streams.rehearsal import START, moment
+from streams.domain.rule import Presence, RuleBook, Variant
+from streams.rehearsal import START, moment, profiles_of
 from tests.domain.test_pipeline import BACLOFEN, RULES, Pump
+from tests.domain.typed import typed_rule
 
 HOUR = timedelta(hours=1)
 
@@ -109,3 +110,59 @@ def test_what_was_looked_at_is_told_by_the_names_of_its_parts() -> None:
 
     assert list(said.looked_at) == list(pump.world.head.state.__struct_fields__)
     assert said.looked_at["stalls"][0]["start"] == moment("PT15M")
+
+
+def test_rules_that_live_elsewhere_are_left_out_wherever_they_stand() -> None:
+    """Those after them are asked."""
+    book = RuleBook((RULES["SYS-01"], RULES["DLV-01"], RULES["SYS-02"], RULES["COM-01"]))
+
+    assert [one.rule_id for one in explain(_stalled().world, BACLOFEN, book, START + HOUR)] == ["DLV-01", "COM-01"]
+
+
+def test_a_rule_that_remembers_says_what_it_remembers() -> None:
+    """Two alarms within a day are what it was told, not what the newest report says."""
+    rule = typed_rule("count: {alarm: low_reservoir, at_least: 2, within: P1D}", title="Two alarms")
+    pump = Pump(rules=RuleBook((rule,)))
+    for seq, alarms in enumerate((["low_reservoir"], [], ["low_reservoir"])):
+        pump.says(seq, f"PT{15 * seq}M", alarms=alarms)
+
+    (said,) = explain(pump.world, BACLOFEN, pump.rules, moment("PT31M"))
+
+    assert said == Explained(
+        rule_id="TST-01",
+        title="Two alarms",
+        presence=Presence.PRESENT,
+        steps=(PriorityStep(Priority.LOW, moment("PT30M")),),
+        changes_at=said.changes_at,
+        alert=Priority.LOW,
+        message=said.message,
+        parameters={},
+        looked_at=said.looked_at,
+    )
+
+
+def test_the_numbers_are_those_for_the_pump_at_that_moment() -> None:
+    """Another drug from the third hour on has other limits."""
+    morphine = {"name": "morphine", "concentration_ug_per_ml": 10000.0}
+    later = [{"from": "PT3H", "drugs": [morphine], "prescribed_ug_per_day": 1000}]
+    pump = Pump(profiles_of({}, later))
+    pump.says(0, "PT0M", motor="running")
+    varied = replace(
+        RULES["DLV-01"], content_hash="varied", parameters={"a": 1}, variants=(Variant({"a": 2}, drug="morphine"),)
+    )
+
+    said = [explain(pump.world, pump.profiles, RuleBook((varied,)), START + at * HOUR)[0].parameters for at in (2, 3)]
+
+    assert said == [{"a": 1}, {"a": 2}]
+
+
+def test_a_silence_that_a_person_closed_is_not_open() -> None:
+    """It may go on all the same."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="running")
+    pump.waits("PT3H")
+    pump.resolves("COM-01", "PT3H1M")
+
+    silence = _explained(pump, START + 3 * HOUR)["COM-01"]
+
+    assert (silence.presence, silence.alert) == (Presence.PRESENT, None)

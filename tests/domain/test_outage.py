@@ -87,6 +87,21 @@ def test_the_outage_is_the_cause_in_the_fact_and_in_the_world_and_nothing_else_c
     assert changed <= ended
 
 
+def test_an_outage_explains_only_silences_that_end() -> None:
+    """Whatever other ids it names; and a silence that has begun anew is not over."""
+    (change,) = _heard_again(Motor.STALLED).changes
+    every = {event.alert.alert_id for event in change.events}
+    (ended,) = silences_ended(change.events)
+    anew = replace(
+        change.world,
+        ledger=tuple(replace(row, active=row.active or row.alert_id == ended) for row in change.world.ledger),
+    )
+
+    assert explained(change.world, change.events, every) == explained(change.world, change.events, {ended})
+    assert explained(change.world, change.events, every - {ended}) == (change.world, change.events)
+    assert explained(anew, change.events, {ended})[0] == anew
+
+
 def test_a_silence_that_no_outage_explains_ends_as_before() -> None:
     """What is written and what is remembered stay as they were decided."""
     decided = _heard_again()

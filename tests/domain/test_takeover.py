@@ -185,3 +185,77 @@ def test_a_trap_that_is_confirmed_already_still_says_that_the_stall_is_gone() ->
     decision = decided(replace(trap(at), confirmed_at=at), stall(2, ADA, waiting), at)
 
     assert (decision.silence, decision.due) == (Silence.CONFIRMED, (TOLD_ADA,))
+
+
+def test_a_clock_behind_the_raising_is_taken_as_the_raising() -> None:
+    """As `plan` does; the thread is taken over then."""
+    at = NOON + minutes(3)
+
+    decision = decided(trap(at), stall(1, ADA, confirmed_at=NOON + minutes(1)), at - minutes(1))
+
+    assert decision.climb == Climb(Ladder.HIGH, at, 1, at + minutes(5), took_over_at=at)
+
+
+def test_a_thread_without_a_climb_only_tells_who_was_told() -> None:
+    """The ladder begins; whoever waits for a page of the stall gets none."""
+    at = NOON + minutes(3)
+    untold = Page(0, "ben", Channel.EMAIL, Cause.STEP_DUE, told=False)
+
+    decision = decided(trap(at), Thread(None, Sent(), None, (replace(ADA, person="cleo", step=4), untold)), at)
+
+    assert decision.due == (replace(TOLD_ADA, person="cleo"), Due(0, "ada", Channel.EMAIL, Cause.STEP_DUE))
+    assert decision.climb == Climb(Ladder.HIGH, at, 1, at + minutes(5), took_over_at=at)
+
+
+@pytest.mark.parametrize("ended", [Silence.STEPS_DONE, Silence.CONFIRMED])
+def test_a_ladder_that_was_done_or_confirmed_goes_on(ended: Silence) -> None:
+    """It is not ended any more."""
+    at = NOON + minutes(50)
+    thread = stall(5, replace(ADA, step=4))
+    assert thread.climb is not None
+    rested = replace(thread, climb=replace(thread.climb, ended_at=NOON + minutes(31), ended_reason=ended))
+
+    assert decided(trap(at), rested, at) == decided(trap(at), thread, at)
+
+
+def test_a_drill_goes_on_at_its_own_pace_after_a_confirmation() -> None:
+    """The next step comes as long after the message as it would have come after the one before."""
+    at, policy = NOON + minutes(2), replace(POLICY, pace=0.1)
+
+    decision = go_on(trap(at), stall(3, ADA, confirmed_at=NOON + minutes(1.5)), ROSTER, Sent(), policy, at)
+
+    assert decision.climb.started_at == at - minutes(1)
+    assert decision.climb.next_step_at == at + minutes(1)
+
+
+def test_a_step_that_failed_before_the_confirmation_hurries_nothing() -> None:
+    """Somebody had it; without a confirmation the next step comes at once."""
+    at = NOON + minutes(7)
+    thread = replace(stall(2, ADA), sent=Sent(NOON + minutes(5), last_step_failed=True))
+
+    taken = decided(trap(at), replace(thread, confirmed_at=NOON + minutes(6)), at)
+    lost = decided(trap(at), thread, at)
+
+    assert (taken.due, taken.climb.next_step_at) == ((TOLD_ADA,), at + minutes(5))
+    assert lost.due == (TOLD_ADA, Due(2, "ben", Channel.EMAIL, Cause.STEP_FAILED))
+
+
+def test_whoever_was_told_at_a_later_step_is_told_at_the_step_reached() -> None:
+    """The trap is confirmed and has no step of its own yet; or it pages the same person another way."""
+    at = NOON + minutes(3)
+    medium = Thread(Climb(Ladder.MEDIUM, NOON, 3), Sent(NOON), None, (replace(ADA, step=2, channel=Channel.WEBHOOK),))
+    told = replace(TOLD_ADA, channel=Channel.WEBHOOK)
+
+    confirmed = decided(replace(trap(at), confirmed_at=at), medium, at)
+    paged = decided(trap(at), medium, at)
+
+    assert confirmed.due == (told,)
+    assert paged.due == (told, Due(0, "ada", Channel.EMAIL, Cause.STEP_DUE))
+
+
+def test_a_trap_that_takes_nothing_over_is_decided_as_any_alert() -> None:
+    """Nothing of the thread stays."""
+    at = NOON + minutes(3)
+    case = replace(trap(at), active=False, latched=False)
+
+    assert decided(case, stall(2, ADA), at) == plan(case, None, ROSTER, Sent(), POLICY, at)
