@@ -1,0 +1,187 @@
+"""When to look again, and that time which passed beyond a report is told only by the next look."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from streams.domain.alert import AlertEventKind, Episode, Priority, PriorityStep
+from streams.domain.pipeline import Step
+from streams.domain.publishing import LOOK_AGAIN, SETTLE, as_published, next_wake_at
+from streams.domain.rule import RuleBook
+from streams.domain.silence import Hearing
+from streams.domain.world import LATENESS, Arrivals, Folded, Gap, PumpState, World
+from streams.rehearsal import START, moment
+from tests.domain.test_pipeline import BACLOFEN, RULES, Pump
+
+HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+SECOND = timedelta(seconds=1)
+NO_RULES = RuleBook(())
+OPEN = Episode("DLV-01", START, (PriorityStep(Priority.HIGH, START),))
+GAP = Gap(1, 3, 1, 5, START)
+
+
+def _world(wake_at: datetime | None = None, **changes: Any) -> World:
+    state = PumpState(clock=START, motor="running", confirmed_at=START)
+    return replace(World(pump_id="EX-1", base=Folded(state, wake_at=wake_at), last_received_at=START), **changes)
+
+
+@pytest.mark.parametrize(
+    ("was", "now_at", "same"),
+    [
+        (None, None, True),
+        (START + SECOND, START + SECOND, True),
+        (START, START + SECOND, False),
+        (START + SECOND, START, False),
+        (START - SECOND, None, False),
+        (None, START - SECOND, False),
+        (START + SECOND, None, True),
+        (None, START + SECOND, True),
+    ],
+)
+def test_a_deadline_that_has_come_is_to_be_told(was: datetime | None, now_at: datetime | None, same: bool) -> None:
+    """Before the report or after it, and at its very moment."""
+    before = _world(was)
+    after = replace(before, base=replace(before.base, wake_at=now_at))
+
+    assert as_published(before, after, [], START) is same
+
+
+def test_whatever_is_another_object_is_to_be_told() -> None:
+    """Episodes, silences, gaps; or other rules."""
+    before = _world()
+    others = [
+        replace(before, base=replace(before.base, tracks={"DLV-01": OPEN})),
+        replace(before, silence={"COM-01": OPEN}),
+        replace(before, log=(OPEN,)),
+        replace(before, arrivals=Arrivals(gaps=(GAP,))),
+        replace(before, base=replace(before.base, judged_under="others/1")),
+    ]
+
+    assert as_published(before, before, [], START)
+    assert not as_published(before, before, [OPEN], START)
+    assert not any(as_published(before, after, [], START) for after in others)
+
+
+@pytest.mark.parametrize(
+    ("view_at", "planned", "gaps", "now", "expected"),
+    [
+        (None, None, (), START, None),
+        (START + HOUR, None, (), START, START + HOUR),
+        (START + HOUR, START + 2 * HOUR, (), START, START + HOUR),
+        (START + 3 * HOUR, START + 2 * HOUR, (), START, START + 2 * HOUR),
+        (None, START + 2 * HOUR, (), START, START + 2 * HOUR),
+        (None, None, (GAP,), START, START + LATENESS + SECOND),
+        (START + HOUR, None, (GAP,), START, START + HOUR),
+        (START + 2 * HOUR, None, (GAP,), START, START + LATENESS + SECOND),
+        (None, None, (replace(GAP, opened_at=START + MINUTE), GAP), START, START + LATENESS + SECOND),
+        (START + HOUR, None, (), START + HOUR, START + HOUR + LOOK_AGAIN),
+        (START + HOUR, None, (), START + 2 * HOUR, START + 2 * HOUR + LOOK_AGAIN),
+        (START + HOUR, None, (), START + HOUR - SECOND, START + HOUR),
+    ],
+)
+def test_the_next_look_is_at_the_first_of_all_deadlines(
+    view_at: datetime | None,
+    planned: datetime | None,
+    gaps: tuple[Gap, ...],
+    now: datetime,
+    expected: datetime | None,
+) -> None:
+    """Of the rules, of silence, and of what is missing; what is due already is looked at a second later."""
+    world = _world(next_wake_at=planned, arrivals=Arrivals(gaps=gaps))
+
+    assert next_wake_at(world, Folded(wake_at=view_at), BACLOFEN, NO_RULES, now, None) == expected
+
+
+def test_the_deadline_of_silence_is_found_where_none_can_stay() -> None:
+    """None was planned, one has passed, or it is known what could be heard."""
+    view, heard = Folded(), Hearing(START + MINUTE, START + 2 * MINUTE)
+
+    def looked_at(planned: datetime | None, now: datetime, hearing: Hearing | None = None) -> datetime | None:
+        return next_wake_at(_world(next_wake_at=planned), view, BACLOFEN, RULES, now, hearing)
+
+    assert looked_at(None, START) == START + 45 * MINUTE
+    assert looked_at(START + MINUTE, START + 2 * MINUTE) == START + 45 * MINUTE
+    assert looked_at(START + 30 * MINUTE, START) == START + 30 * MINUTE
+    assert looked_at(START + 30 * MINUTE, START + 2 * MINUTE, heard) == START + 46 * MINUTE
+
+
+def _unknown() -> Pump:
+    """Nobody knows whether it runs; on baclofen six hours are its budget."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="running")
+    pump.says(1, "PT1M", motor="unknown")
+    return pump
+
+
+def test_an_alert_that_time_alone_opens_is_told_half_a_second_after_a_report() -> None:
+    """The rest of the buffer, which is on its way, may bring the delivery that was missed."""
+    pump = _unknown()
+    quiet = {row.rule_id for row in pump.world.ledger}
+
+    step = pump.says(2, "PT2M", arrives="PT5H", motor="unknown")
+    after_report = {event.alert.rule_id for event in step.events}
+    now = moment("PT5H") + SECOND
+    later = pump.waits("PT5H1.5S")
+
+    assert "DLV-09" not in quiet | after_report
+    assert step.world.next_wake_at == now + SETTLE
+    assert "DLV-09" in {event.alert.rule_id for event in later.events}
+
+
+def test_an_alert_that_time_alone_worsens_stays_as_it_was_told() -> None:
+    """For the half second: it is neither closed nor raised."""
+    pump = _unknown()
+    pump.waits("PT2H")
+    [medium] = [row for row in pump.world.ledger if row.rule_id == "DLV-09"]
+
+    step = pump.says(2, "PT2M", arrives="PT5H", motor="unknown")
+    [still] = [row for row in step.world.ledger if row.rule_id == "DLV-09"]
+    later = pump.waits("PT5H1.5S")
+
+    assert medium.priority is Priority.MEDIUM
+    assert (still.priority, still.active, still.message) == (medium.priority, True, medium.message)
+    assert step.world.next_wake_at == moment("PT5H") + SECOND + SETTLE
+    told = [(event.kind, event.alert.priority) for event in later.events if event.alert.rule_id == "DLV-09"]
+    assert told == [(AlertEventKind.ESCALATED, Priority.HIGH)]
+
+
+def test_a_report_that_is_on_time_changes_no_plan() -> None:
+    """Nothing is held back: the next look is at the first deadline."""
+    pump = _unknown()
+
+    assert pump.world.next_wake_at is not None
+    assert pump.world.next_wake_at > moment("PT30M")
+
+
+def test_reports_missing_for_an_hour_are_told_at_once() -> None:
+    """No later report can disprove that."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="running")
+    pump.says(2, "PT1M", motor="running")
+
+    step = pump.says(3, "PT2M", arrives="PT1H2M", motor="running")
+
+    assert [event.alert.rule_id for event in step.events] == ["COM-02"]
+
+
+def test_a_changed_parent_is_told_as_a_fact_of_its_own() -> None:
+    """The stall is closed by a person: what it spoke for stands alone, and nothing else about it changed."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="running")
+    pump.says(1, "PT1M", motor="stalled")
+    pump.waits("PT3H1M")
+    children = {row.rule_id: row for row in pump.world.ledger if row.parent_id is not None}
+    pump.says(2, "PT3H2M", motor="unknown", events=[{"type": "stall_recovered", "at": "PT3H1M"}])
+    step = pump.resolves("DLV-01", "PT3H3M")
+
+    told = [event for event in step.events if event.reason == "parent_changed"] if isinstance(step, Step) else []
+    assert [event.alert.rule_id for event in told] == ["DLV-09"]
+    for event in told:
+        child = children[event.alert.rule_id]
+        assert (event.kind, event.effective_at) == (AlertEventKind.AMENDED, child.effective_from)
+        assert (event.raises, event.detail, event.alert.parent_id) == (False, {"parent_id": None}, None)
