@@ -7,12 +7,14 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from streams.domain import pipeline
 from streams.domain.alert import AlertEvent, AlertEventKind, Priority, Reason, publish
 from streams.domain.evaluation import MAX_DEADLINES, Fold
+from streams.domain.observing.contacts import Notice
 from streams.domain.observing.scans import ScanLog
 from streams.domain.pipeline import Disposition, ResolveRefused, Step, Steps
 from streams.domain.profile import ProfileHistory
@@ -163,6 +165,180 @@ def test_a_latched_alert_closes_by_a_person_after_its_condition_ended() -> None:
     assert done.events[0].detail == {"resolved_by": "ada"}
     assert isinstance(again, ResolveRefused)
     assert "not open" in again.reason
+
+
+def test_a_refusal_says_why_in_words() -> None:
+    """An alert that nobody knows, one that is closed, and one whose condition holds."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="stalled")
+    unknown = pipeline.resolve(pump.world, BACLOFEN, RULES, UUID(int=1), moment("PT5M"), "ada")
+    holds = pump.resolves("DLV-01", "PT5M")
+    pump.says(1, "PT10M", motor="running")
+    pump.resolves("DLV-01", "PT15M")
+
+    gone = ResolveRefused("the alert is not open any more")
+    assert unknown == gone
+    assert pump.resolves("DLV-01", "PT16M") == gone
+    assert holds == ResolveRefused("the condition still holds; it can be confirmed, and resolved when it has ended")
+
+
+@pytest.mark.parametrize("boot_id", [0, 2])
+def test_a_person_s_word_stands_after_the_newest_report_that_was_known(boot_id: int) -> None:
+    """It waits with the reports while one of them is missing."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="stalled", boot_id=boot_id)
+    pump.says(1, "PT5M", motor="running", boot_id=boot_id)
+    pump.says(3, "PT20M", motor="running", boot_id=boot_id)
+
+    pump.resolves("DLV-01", "PT25M")
+
+    assert pump.world.resolutions == (Resolution("DLV-01", moment("PT25M"), "ada", boot_id, 3),)
+
+
+def test_what_is_resolved_is_told_at_that_time_with_what_time_brought() -> None:
+    """A deadline that passed since the last look is told with it, and the next look is planned."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="stalled")
+    pump.says(1, "PT1M", motor="running")
+
+    done = pump.resolves("DLV-01", "PT2H")
+
+    assert isinstance(done, Step)
+    [resolved] = [event for event in done.events if event.kind is AlertEventKind.RESOLVED]
+    assert (resolved.effective_at, resolved.alert.effective_to) == (moment("PT1M"), moment("PT1M"))
+    assert (resolved.reason, resolved.alert.reason) == (Reason.RESOLVED_BY_PERSON, Reason.RESOLVED_BY_PERSON)
+    assert done.world.next_wake_at is not None
+    assert done.world.next_wake_at > moment("PT2H")
+
+
+def test_what_clears_by_itself_may_be_closed_although_it_holds() -> None:
+    """It is closed then, and says that it goes on."""
+    pump = Pump()
+    for seq in range(3):
+        pump.says(seq, f"PT{15 * seq}M", motor="running", reservoir_estimated_ml=3.9)
+
+    done = pump.resolves("RSV-01", "PT31M")
+
+    assert isinstance(done, Step)
+    [record] = [record for record in done.world.ledger if record.rule_id == "RSV-01"]
+    assert (record.open, record.active, record.latched) == (False, True, False)
+
+
+def test_an_alert_of_a_rule_that_left_the_book_may_be_closed_by_a_person() -> None:
+    """Nobody can say any more whether it holds."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="stalled")
+    pump.rules = RuleBook(tuple(rule for rule in RULES if rule.id != "DLV-01"))
+
+    assert isinstance(pump.resolves("DLV-01", "PT5M"), Step)
+
+
+def test_rules_that_changed_judge_a_pump_that_says_nothing_more() -> None:
+    """The next look does, for the time at which it was so; once."""
+    pump = Pump(rules=RuleBook(tuple(rule for rule in RULES if rule.id != "DLV-01")))
+    pump.says(0, "PT0M", motor="stalled")
+    without = pump.told("DLV-01")
+    pump.rules = RULES
+
+    step = pump.waits("PT10M")
+
+    assert without == []
+    [opened] = [event for event in step.events if event.alert.rule_id == "DLV-01"]
+    assert (opened.kind, opened.effective_at) == (AlertEventKind.OPENED, START)
+    assert step.world.base.judged_under.startswith(RULES.key)
+    assert pump.waits("PT11M").events == ()
+
+
+def test_rules_that_changed_judge_what_waits_in_the_window_too() -> None:
+    """The stall lies behind a gap."""
+    pump = Pump(rules=RuleBook(tuple(rule for rule in RULES if rule.id != "DLV-01")))
+    pump.says(0, "PT0M", motor="running")
+    pump.says(2, "PT10M", motor="stalled")
+    pump.rules = RULES
+
+    step = pump.waits("PT11M")
+
+    assert [event.effective_at for event in step.events if event.alert.rule_id == "DLV-01"] == [moment("PT10M")]
+    assert step.world.head.judged_under.startswith(RULES.key)
+
+
+def test_a_service_that_lags_behind_gives_up_no_gap_before_it_heard_that_far() -> None:
+    """What it has not heard yet may bring the missing report."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="stalled")
+    pump.says(2, "PT10M", motor="running")
+    now = moment("PT3H")
+
+    lags = pipeline.tick(pump.world, BACLOFEN, RULES, now, Hearing(since=START, until=moment("PT1H10M")))
+    hears = pipeline.tick(pump.world, BACLOFEN, RULES, now, Hearing(since=START, until=moment("PT1H10M1S")))
+
+    assert lags.world.arrivals.gaps
+    assert {event.alert.rule_id for event in lags.events}.isdisjoint({"DLV-01", "COM-02"})
+    assert not hears.world.arrivals.gaps
+    assert {event.alert.rule_id for event in hears.events} >= {"DLV-01", "COM-02"}
+
+
+def test_what_could_be_heard_never_lies_in_the_future() -> None:
+    """A look judges no silence beyond its own time."""
+    pump = Pump(MORPHINE)
+    pump.says(0, "PT0M", motor="running")
+
+    step = pipeline.tick(pump.world, MORPHINE, RULES, moment("PT44M"), Hearing(since=START, until=moment("PT9H")))
+
+    assert step.events == ()
+    assert step.world.next_wake_at == moment("PT45M")
+
+
+def test_a_report_handed_in_later_makes_no_pump_heard_earlier() -> None:
+    """What counts is the last arrival, in whatever order a worker gets them."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="running")
+    pump.says(2, "PT30M", motor="running")
+    pump.says(1, "PT15M", motor="running")
+
+    assert pump.world.last_received_at == moment("PT30M")
+
+
+def test_a_conflict_is_noted_at_its_arrival_and_changes_nothing_else() -> None:
+    """It takes no effect; only a critical alarm in it is noted too."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="running")
+    before = pump.world
+    at = moment("PT20M")
+    harmless = received_of({"at": "PT0M", "arrives": "PT20M", "motor": "stalled", "boot_id": 0}, 0)
+    critical = received_of({"at": "PT0M", "arrives": "PT20M", "alarms": ["motor_stall"], "boot_id": 0}, 0)
+
+    noted = pipeline.note_conflict(before, harmless, BACLOFEN, RULES, at + MINUTE)
+    alarming = pipeline.note_conflict(before, critical, BACLOFEN, RULES, at + MINUTE)
+
+    assert (noted.disposition, alarming.disposition) == (Disposition.DUPLICATE, Disposition.DUPLICATE)
+    log, worse = noted.world.head.state.contacts, alarming.world.head.state.contacts
+    assert (log.conflict, log.conflicting_alarm) == (Notice(at, at), None)
+    assert (worse.conflict, worse.conflicting_alarm) == (Notice(at, at), Notice(at, at))
+    state = noted.world.head.state
+    assert [name for name in state.__struct_fields__ if getattr(state, name) != getattr(before.head.state, name)] == [
+        "contacts"
+    ]
+    assert (noted.world.last_received_at, noted.world.arrivals) == (before.last_received_at, before.arrivals)
+    again = pipeline.note_conflict(
+        noted.world, replace(critical, received_at=at + MINUTE), BACLOFEN, RULES, at + MINUTE
+    )
+    contacts = again.world.head.state.contacts
+    assert contacts.conflict == Notice(at, at + MINUTE)
+    assert contacts.conflicting_alarm == Notice(at + MINUTE, at + MINUTE)
+
+
+def test_a_conflict_about_a_silent_pump_is_told_with_what_time_brought() -> None:
+    """The deadline that passed meanwhile is told as well, and when to look again."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="unknown")
+    other = received_of({"at": "PT0M", "arrives": "PT2H", "motor": "stalled", "boot_id": 0}, 0)
+
+    step = pipeline.note_conflict(pump.world, other, BACLOFEN, RULES, moment("PT2H"))
+
+    assert {event.alert.rule_id for event in step.events} == {"COM-02", "DLV-09"}
+    assert step.world.next_wake_at is not None
+    assert step.world.next_wake_at > moment("PT2H")
 
 
 def test_an_alert_closed_early_stays_quiet_until_it_worsens() -> None:
