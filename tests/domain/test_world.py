@@ -7,22 +7,31 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+from streams.domain.observing.fills import FillLog, Outcome
 from streams.domain.pipeline import new_world
 from streams.domain.profile import ProfileHistory
 from streams.domain.world import (
     LATENESS,
     MAX_GAPS,
     Arrivals,
+    Folded,
     Gap,
+    PumpState,
+    Sample,
+    Snapshot,
+    World,
     decode_world,
     encode_world,
     give_up,
     note_arrival,
     snapshot,
 )
+from streams.rehearsal import START, profiles_of
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+MEASURED, ESTIMATED = Sample(9.0, NOON), Sample(8.0, NOON)
 
 
 def _book(*keys: tuple[int, int], at: datetime = NOON, arrivals: Arrivals | None = None) -> tuple[Arrivals, list[str]]:
@@ -110,6 +119,99 @@ def test_missed_ranges_are_merged_rather_than_forgotten() -> None:
     assert kinds == ["late", "late", "late"]
 
 
+def test_a_gap_is_filled_from_its_edges_and_from_inside() -> None:
+    """The others stay as they are, and what is left of one stays as old as it was."""
+    later = NOON + timedelta(minutes=1)
+    opened, _ = _book((0, 0), (0, 4), (0, 6))
+    opened, _ = _book((0, 9), at=later, arrivals=opened)
+
+    first, _ = _book((0, 1), at=later, arrivals=opened)
+    last, _ = _book((0, 3), at=later, arrivals=opened)
+    inside, _ = _book((0, 2), at=later, arrivals=opened)
+    whole, _ = _book((0, 5), at=later, arrivals=opened)
+
+    one, two, three = Gap(0, 1, 0, 4, NOON), Gap(0, 5, 0, 6, NOON), Gap(0, 7, 0, 9, later)
+    assert opened.gaps == (one, two, three)
+    assert first.gaps == (Gap(0, 2, 0, 4, NOON), two, three)
+    assert last.gaps == (Gap(0, 1, 0, 3, NOON), two, three)
+    assert inside.gaps == (Gap(0, 1, 0, 2, NOON), Gap(0, 3, 0, 4, NOON), two, three)
+    assert whole.gaps == (one, three)
+    assert whole.next_seq == 10
+
+
+def test_the_next_report_behind_an_open_gap_opens_no_other() -> None:
+    """It is early, and the one after it is expected."""
+    arrivals, kinds = _book((0, 0), (0, 2), (0, 3))
+
+    assert kinds == ["next", "early", "early"]
+    assert (arrivals.boot_id, arrivals.next_seq, arrivals.gaps) == (0, 4, (Gap(0, 1, 0, 2, NOON),))
+
+
+def test_a_report_that_comes_when_a_gap_is_given_up_finds_none_open() -> None:
+    """So it is in order again; what was given up is missed."""
+    opened, _ = _book((0, 0), (0, 2))
+
+    arrivals, kinds = _book((0, 3), at=NOON + LATENESS + timedelta(seconds=1), arrivals=opened)
+
+    assert kinds == ["next"]
+    assert (arrivals.gaps, arrivals.missed) == ((), (Gap(0, 1, 0, 2, NOON),))
+
+
+def test_only_gaps_older_than_the_bound_are_given_up() -> None:
+    """The younger ones are waited for further."""
+    old, young = Gap(0, 1, 0, 2, NOON), Gap(0, 3, 0, 4, NOON + timedelta(seconds=1))
+
+    arrivals = give_up(Arrivals(0, 5, (old, young)), NOON + LATENESS + timedelta(seconds=1))
+
+    assert arrivals == Arrivals(0, 5, (young,), (old,))
+
+
+def test_as_many_gaps_as_may_be_are_kept_and_one_more_costs_the_oldest() -> None:
+    """One that is filled from inside becomes two."""
+    full, _ = _book((0, 0), (0, 4), *((0, 2 * number) for number in range(3, MAX_GAPS + 2)))
+
+    split, kinds = _book((0, 2), arrivals=full)
+
+    assert (len(full.gaps), full.overflows, full.missed) == (MAX_GAPS, 0, ())
+    assert kinds == ["filled"]
+    assert (len(split.gaps), split.overflows, split.missed) == (MAX_GAPS, 1, (Gap(0, 1, 0, 2, NOON),))
+    assert split.gaps[0] == Gap(0, 3, 0, 4, NOON)
+
+
+def test_the_oldest_two_of_too_many_missed_ranges_become_one() -> None:
+    """By their place, not by when they were given up; what lies between them counts as missed too."""
+    missed = [Gap(0, 10 * number, 0, 10 * number + 2, NOON + timedelta(hours=number)) for number in range(MAX_GAPS)]
+    shuffled = (*missed[1:], missed[0])
+    late = Gap(1, 5, 1, 6, NOON - timedelta(hours=9))
+
+    few = give_up(Arrivals(1, 7, (late,), shuffled[1:]), NOON)
+    many = give_up(Arrivals(1, 7, (late,), shuffled), NOON)
+
+    assert few.missed == (*shuffled[1:], late)
+    assert many.missed == (Gap(0, 0, 0, 12, NOON + timedelta(hours=1)), *missed[2:], late)
+
+
+def test_a_late_report_inside_a_missed_range_leaves_what_is_around_it() -> None:
+    """Also where there are as many ranges as may be."""
+    missed = tuple(Gap(0, 10 * number, 0, 10 * number + 3, NOON) for number in range(MAX_GAPS))
+
+    arrivals, kinds = _book((0, 631), (0, 631), arrivals=Arrivals(1, 7, (), missed))
+
+    assert kinds == ["late", "seen"]
+    assert len(arrivals.missed) == MAX_GAPS
+    assert arrivals.missed[0] == Gap(0, 0, 0, 13, NOON)
+    assert arrivals.missed[-2:] == (Gap(0, 630, 0, 631, NOON), Gap(0, 632, 0, 633, NOON))
+
+
+@pytest.mark.parametrize(
+    ("gap", "holds"),
+    [(Gap(1, 1, 1, 3, NOON), True), (Gap(1, 0, 1, 3, NOON), False), (Gap(0, 1, 1, 3, NOON), False)],
+)
+def test_only_between_two_seen_reports_of_a_boot_one_is_certainly_missing(gap: Gap, holds: bool) -> None:
+    """A boot's own first report may never have been."""
+    assert gap.holds is holds
+
+
 @given(keys=st.lists(st.tuples(st.integers(0, 3), st.integers(0, 6)), max_size=30))
 def test_within_the_bound_each_identity_is_new_exactly_once(keys: list[tuple[int, int]]) -> None:
     """Whatever the order, the first arrival of an identity counts and every other one is seen."""
@@ -127,6 +229,93 @@ def test_a_pump_that_never_reported_has_an_empty_summary() -> None:
 
     assert summary.last_event_time is None
     assert summary.site is None
+
+
+@pytest.mark.parametrize(
+    ("age", "refilled", "planned_with"),
+    [
+        (timedelta(hours=24) - timedelta(seconds=1), None, MEASURED),
+        (timedelta(hours=24), None, ESTIMATED),
+        (timedelta(hours=1), NOON, MEASURED),
+        (timedelta(hours=1), NOON + timedelta(seconds=1), ESTIMATED),
+    ],
+)
+def test_a_measured_level_counts_for_a_day_and_until_the_next_refill(
+    age: timedelta, refilled: datetime | None, planned_with: Sample
+) -> None:
+    """Then the computed one does (RSV-03)."""
+    state = PumpState(estimated=(Sample(1.0, NOON - timedelta(days=1)), ESTIMATED), measured=MEASURED)
+
+    assert replace(state, refilled_at=refilled).level(NOON + age) == planned_with
+    assert replace(state, refilled_at=refilled, measured=None).level(NOON + age) == ESTIMATED
+    assert PumpState().level(NOON) is None
+
+
+@pytest.mark.parametrize(
+    ("flow", "bolus", "ratio", "ml_per_day"),
+    [
+        (0.5, 0.0, None, 0.5 * 1.145),
+        (0.5, 0.3, None, 0.8 * 1.145),
+        (None, 0.0, None, 0.48 * 1.145),
+        (0.5, 0.0, 1.3, 0.5 * 1.3),
+        (0.5, 0.0, 1.1, 0.5 * 1.145),
+        (0.0, 0.3, None, None),
+    ],
+)
+def test_a_reservoir_is_empty_at_the_latest_by_full_boluses_and_the_labelled_bound(
+    flow: float | None, bolus: float, ratio: float | None, ml_per_day: float | None
+) -> None:
+    """A pump that over-infused is judged by what it did; where no flow is known the prescription counts."""
+    therapy = profiles_of({"max_bolus_ml_per_day": bolus}).therapy(NOON)
+    outcomes = (Outcome(NOON, 10.0, 10.0 * ratio, NOON),) if ratio is not None else ()
+    state = PumpState(estimated=(ESTIMATED,), flow_ml_per_day=flow, fills=FillLog(outcomes=outcomes))
+
+    empty_at = state.empty_at(therapy, NOON)
+
+    if ml_per_day is None:
+        assert empty_at is None
+    else:
+        assert empty_at is not None
+        expected = NOON + timedelta(days=8.0 / ml_per_day)
+        assert abs(empty_at - expected) < timedelta(seconds=1)
+    assert replace(state, estimated=()).empty_at(therapy, NOON) is None
+
+
+def test_a_summary_shows_each_thing_by_its_name() -> None:
+    """The profile is the one in force at the pump's last report."""
+    profiles = profiles_of({"site": "north"}, [{"from": "PT1H", "site": "south"}])
+    state = PumpState(
+        clock=START,
+        reported_at=START - timedelta(minutes=1),
+        motor="running",
+        estimated=(Sample(8.0, START),),
+        measured=Sample(7.5, START),
+        confirmed_at=START - timedelta(minutes=2),
+        flow_ml_per_day=0.5,
+    )
+    heard = START + timedelta(hours=2)
+    world = World(pump_id="P-1", base=Folded(state), last_received_at=heard)
+
+    assert snapshot(world, profiles) == Snapshot(
+        last_event_time=START - timedelta(minutes=1),
+        last_received_at=heard,
+        motor="running",
+        reservoir_estimated_ml=8.0,
+        reservoir_measured_ml=7.5,
+        last_confirmed_delivery_at=START - timedelta(minutes=2),
+        predicted_empty_at=state.empty_at(profiles.therapy(START), START),
+        site="north",
+    )
+    later = replace(world, base=Folded(replace(state, clock=START + timedelta(hours=1), estimated=(), measured=None)))
+    shown = snapshot(later, profiles)
+    assert (shown.site, shown.reservoir_estimated_ml, shown.reservoir_measured_ml) == ("south", None, None)
+
+
+def test_a_pump_of_which_only_the_arrival_is_known_shows_that() -> None:
+    """Its reports are in quarantine."""
+    world = replace(new_world("P-1"), last_received_at=NOON)
+
+    assert snapshot(world, ProfileHistory()) == Snapshot(None, NOON, None, None, None, None, None, None)
 
 
 def test_a_world_survives_its_bytes() -> None:
