@@ -68,6 +68,22 @@ def test_a_buffer_that_takes_minutes_to_read_is_one_contact() -> None:
     assert timing.lags_ms == (5 * 60_000,)
 
 
+def test_a_clock_that_a_reset_set_right_is_no_news_after_five_contacts() -> None:
+    """The contacts before tell nothing of it any more; until then nobody knows."""
+    pump = Pump()
+    for seq in range(6):
+        contact(pump, seq, 15 * seq, -12)
+    drifted = pump.told("COM-02")
+    for seq in range(4):
+        contact(pump, seq, 90 + 15 * seq, 0, boot_id=1)
+    unsure = pump.told("COM-02")
+    contact(pump, 4, 150, 0, boot_id=1)
+    pump.waits("PT3H45M")
+
+    assert drifted == unsure == [AlertEventKind.OPENED]
+    assert pump.told("COM-02") == [AlertEventKind.OPENED, AlertEventKind.CLEARED]
+
+
 def test_another_gateway_is_another_contact() -> None:
     """Two phones that get reports in the same minute are two witnesses."""
     one, _ = timed(Timing(), received_of({"at": "PT1H", "motor": "running"}, 0))
