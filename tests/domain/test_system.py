@@ -174,12 +174,12 @@ def test_a_storm_opens_once_and_clears_after_fifteen_minutes_of_calm() -> None:
     first = book.judge(_silent(START, 20), [])
     again = book.judge(_silent(START + MINUTE, 20), [SILENCE])
     weaker = book.judge(_silent(START + 10 * MINUTE, 7), [SILENCE])
-    early = book.judge(_silent(START + 25 * MINUTE - MINUTE / 60, 0), [SILENCE])
+    early = [book.judge(_silent(START + at * MINUTE, 0), [SILENCE]) for at in (11, 20, 24.99)]
     over = book.judge(_silent(START + 25 * MINUTE, 0), [SILENCE])
 
     assert [finding.subject for finding in first.opens] == ["silence/north"]
     assert first.closes == ()
-    assert (again, weaker, early) == (Verdict((), ()),) * 3
+    assert [again, weaker, *early] == [Verdict((), ())] * 5
     assert over == Verdict((), (SILENCE,))
 
 
@@ -196,6 +196,15 @@ def test_a_process_that_starts_anew_waits_from_its_start() -> None:
     over = book.judge(_silent(START + 15 * MINUTE, 0), [SILENCE])
 
     assert (early.closes, over.closes) == ((), (SILENCE,))
+
+
+def test_a_storm_that_just_opened_is_remembered_although_nobody_knew_it() -> None:
+    """Its calm begins where it ended."""
+    book = SystemBook([(STORM, alarm_storm)], START)
+    book.judge(_silent(START + 10 * MINUTE, 20), [])
+
+    assert book.judge(_silent(START + 24 * MINUTE, 0), [SILENCE]).closes == ()
+    assert book.judge(_silent(START + 25 * MINUTE, 0), [SILENCE]).closes == (SILENCE,)
 
 
 def test_what_was_closed_is_forgotten_and_counts_anew() -> None:
