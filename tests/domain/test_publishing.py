@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace as with_
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,11 +13,12 @@ from msgspec.structs import replace
 from streams.domain.alert import AlertEventKind, Episode, Priority, PriorityStep
 from streams.domain.pipeline import Step
 from streams.domain.publishing import LOOK_AGAIN, SETTLE, as_published, next_wake_at
-from streams.domain.rule import RuleBook
+from streams.domain.rule import Finding, Presence, Rule, RuleBook, View
 from streams.domain.silence import Hearing
 from streams.domain.world import LATENESS, Arrivals, Folded, Gap, PumpState, World
 from streams.rehearsal import START, moment
 from tests.domain.test_pipeline import BACLOFEN, RULES, Pump
+from tests.domain.typed import typed_rule
 
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
@@ -148,6 +151,73 @@ def test_an_alert_that_time_alone_worsens_stays_as_it_was_told() -> None:
     assert step.world.next_wake_at == moment("PT5H") + SECOND + SETTLE
     told = [(event.kind, event.alert.priority) for event in later.events if event.alert.rule_id == "DLV-09"]
     assert told == [(AlertEventKind.ESCALATED, Priority.HIGH)]
+
+
+def _climbing(rule_id: str, **hours: int) -> Rule:
+    """A rule whose alert reaches each priority so many hours after the start, whatever is reported."""
+    deadlines = [(Priority[name.upper()], START + after * HOUR) for name, after in hours.items()]
+
+    def condition(view: View, _: Rule) -> Finding:
+        steps = tuple(PriorityStep(priority, at) for priority, at in deadlines if at <= view.at)
+        wake_at = min((at for _, at in deadlines if at > view.at), default=None)
+        return Finding(Presence.PRESENT if steps else Presence.ABSENT, steps, wake_at=wake_at)
+
+    rule = typed_rule("alarm: memory_error", rule_id=rule_id)
+    return with_(rule, condition=condition, operators=(), reads=(), follows=())
+
+
+def _reported(rules: Sequence[Rule], told_at: str | None, arrives: str) -> tuple[Step, list[tuple[str, Priority]]]:
+    """A pump that reported at the start, was looked at, and whose next report comes late; and what it knows then."""
+    pump = Pump(rules=RuleBook(tuple(rules)))
+    pump.says(0, "PT0M", motor="running")
+    if told_at is not None:
+        pump.waits(told_at)
+    step = pump.says(1, "PT1M", arrives=arrives, motor="running")
+    return step, [(row.rule_id, row.priority) for row in step.world.ledger]
+
+
+@pytest.mark.parametrize(
+    ("told_at", "arrives", "known"),
+    [
+        (None, "PT1H30M", []),
+        (None, "PT2H30M", []),
+        ("PT1H", "PT2H30M", [("TST-01", Priority.INFO)]),
+        ("PT1H", "PT3H30M", [("TST-01", Priority.INFO)]),
+        ("PT2H", "PT3H30M", [("TST-01", Priority.LOW)]),
+    ],
+)
+def test_whatever_passed_since_the_report_waits_half_a_second(
+    told_at: str | None, arrives: str, known: list[tuple[str, Priority]]
+) -> None:
+    """What people know they go on knowing, and no more."""
+    step, knows = _reported([_climbing("TST-01", info=1, low=2, medium=3)], told_at, arrives)
+
+    assert (step.events, knows) == ((), known)
+    assert step.world.next_wake_at == moment(arrives) + SECOND + SETTLE
+
+
+def test_a_deadline_that_was_told_already_holds_nothing_back() -> None:
+    """The next look is at the next deadline."""
+    step, knows = _reported([_climbing("TST-01", info=1, low=2, medium=3)], "PT2H", "PT2H30M")
+
+    assert (step.events, knows) == ((), [("TST-01", Priority.LOW)])
+    assert step.world.next_wake_at == moment("PT3H")
+
+
+def test_a_deadline_sooner_than_half_a_second_is_looked_at_in_time() -> None:
+    """Waiting for the buffer puts nothing off."""
+    rules = [_climbing("TST-01", low=1), _climbing("TST-02", low=2)]
+
+    step, _ = _reported(rules, None, "PT1H59M58.7S")
+
+    assert step.world.next_wake_at == moment("PT2H")
+
+
+def test_what_waits_hides_nothing_that_is_known() -> None:
+    """One rule's alert waits; another's, which grew worse after it, stays as it was told."""
+    step, knows = _reported([_climbing("TST-01", low=1), _climbing("TST-02", low=0, high=2)], None, "PT2H30M")
+
+    assert (step.events, knows) == ((), [("TST-02", Priority.LOW)])
 
 
 def test_a_report_that_is_on_time_changes_no_plan() -> None:
