@@ -55,7 +55,7 @@ def test_what_does_not_hold_opens_nothing(finding: Finding) -> None:
 @pytest.mark.parametrize("found_late", [False, True])
 def test_what_holds_opens_an_episode_with_all_that_its_finding_says(found_late: bool) -> None:
     """From its first step on."""
-    said = {
+    said: dict[str, Any] = {
         "physician_by": NOW,
         "parents": ("DLV-01",),
         "reminders": (NOW,),
