@@ -150,6 +150,17 @@ def test_a_silence_remembers_the_delivery_that_was_known_when_it_began() -> None
     assert later.silence["COM-01"].silent_since == START
 
 
+def test_a_fever_hurries_a_silence_of_delivery() -> None:
+    """As any other alert about delivery."""
+    fever = Episode("TMP-01", START, (PriorityStep(Priority.LOW, START),))
+    world = _world()
+    world = replace(world, base=replace(world.base, tracks={"TMP-01": fever}))
+
+    silent, _ = silence.judged(world, BACLOFEN, RULES, Hearing(START, START + 7 * HOUR))
+
+    assert {rule_id: track.start_step for rule_id, track in silent.silence.items()} == {"COM-01": 0, "DLV-09": 1}
+
+
 def test_a_silence_is_judged_by_what_is_known_of_the_pump_then() -> None:
     """From the third hour on it reports once a day: nobody waits for it."""
     slow = profiles_of({}, [{"from": "PT3H", "expected_interval_seconds": 86400}])

@@ -162,6 +162,31 @@ def test_a_second_gap_while_one_is_missing_moves_the_last_and_not_the_first() ->
     assert _gap(pump) == both
 
 
+def test_a_missing_report_that_is_handed_in_with_an_earlier_arrival_ends_no_gap_before_it_began() -> None:
+    """Workers may get arrivals out of order."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="running")
+    pump.says(2, "PT1M", motor="running")
+    pump.waits("PT1H2M")
+    pump.says(1, "PT30S", arrives="PT30M", motor="running")
+
+    assert _gap(pump) == Notice(moment("PT1H1M"), moment("PT1H1M"), moment("PT1H1M"))
+
+
+def test_reports_missing_between_some_in_quarantine_are_told_too() -> None:
+    """No report took effect yet: it is judged at the time of the notice itself."""
+    pump = Pump()
+    pump.says(0, "PT9H", arrives="PT0M", motor="running")
+    pump.says(2, "PT11H", arrives="PT1M", motor="running")
+    opened = pump.waits("PT2H").events
+    pump.says(1, "PT10H", arrives="PT2H1M", motor="running")
+
+    assert pump.world.head.state.reported_at is None
+    assert [event.effective_at for event in opened if event.alert.rule_id == "COM-02"] == [moment("PT1H1M")]
+    assert _gap(pump) == Notice(moment("PT1H1M"), moment("PT1H1M"), moment("PT2H1M"))
+    assert pump.told("COM-02") == [AlertEventKind.OPENED, AlertEventKind.CLEARED]
+
+
 def test_what_arrivals_show_is_noted_in_the_base_and_in_what_waits() -> None:
     """So that folding again does not lose it."""
     pump = Pump()
