@@ -11,11 +11,12 @@ import pytest
 from msgspec.structs import replace
 
 from streams.domain.alert import Episode, Priority, PriorityStep, Reason
-from streams.domain.evaluation import advanced, changed_fields, judge, resolved
+from streams.domain.evaluation import Fold, advanced, changed_fields, judge, resolved
 from streams.domain.profile import STRICTEST, Therapy, WithdrawalClass
-from streams.domain.rule import ABSENT, MERGE_WINDOWS, NOT_EVALUABLE, Finding, Presence, View
-from streams.domain.world import PumpState, Resolution
-from streams.rehearsal import START, moment, profiles_of
+from streams.domain.rule import ABSENT, MERGE_WINDOWS, NOT_EVALUABLE, Finding, Presence, Rule, RuleBook, View
+from streams.domain.telemetry import Received
+from streams.domain.world import Folded, PumpState, Resolution
+from streams.rehearsal import START, moment, profiles_of, received_of
 from streams.rulebook import load
 from tests.domain.typed import typed_rule
 
@@ -338,3 +339,168 @@ def test_the_rules_that_a_field_concerns_are_those_that_read_it() -> None:
 
     assert changed_fields(masks, before, before) == 0
     assert changed_fields(masks, before, after) == 1 << fields.index("boot_id") | 1 << fields.index("checksum")
+
+
+def _on_motor(rule_id: str, *values: str, follows: tuple[str, ...] = (), **fields: Any) -> Rule:
+    """A rule that holds while the motor is one of these, or while one that it follows is open."""
+
+    def condition(view: View, _: Rule) -> Finding:
+        if view.state.motor in values or any(view.open_track(one) for one in follows):
+            return _present(PriorityStep(Priority.LOW, view.state.motor_at or START))
+        return ABSENT
+
+    fields = {"reads": ("motor", "motor_at"), "content_hash": rule_id, **fields}
+    return with_(RULE, id=rule_id, condition=condition, operators=(), follows=follows, **fields)
+
+
+def _fold(*rules: Rule, folded: Folded | None = None) -> Fold:
+    return Fold(folded or Folded(), profiles_of({}), RuleBook(rules))
+
+
+def _said(at: str, seq: int = 0, **fields: Any) -> Received:
+    return received_of({"at": at, **fields}, seq)
+
+
+def test_every_rule_that_a_change_concerns_is_judged_and_what_follows_from_them_too() -> None:
+    """The first of the book and the last; one that only follows another; in one round."""
+    fold = _fold(
+        _on_motor("TST-01", "stalled"),
+        _on_motor("TST-02", follows=("TST-01",), reads=()),
+        _on_motor("TST-03", "stalled"),
+        _on_motor("TST-04", "running"),
+        _on_motor("TST-05", "stalled", "running"),
+    )
+
+    fold.report(_said("PT0M", motor="stalled"))
+
+    assert list(fold.folded.tracks) == ["TST-01", "TST-02", "TST-03", "TST-05"]
+
+
+def test_a_single_rule_is_judged_too() -> None:
+    """By the first report, and under other rules by none."""
+    fold = _fold(_on_motor("TST-01", "stalled"))
+    fold.report(_said("PT0M", motor="stalled"))
+    later = _fold(_on_motor("TST-02", "stalled"), folded=fold.folded)
+    later.rejudge()
+    nothing = _fold(_on_motor("TST-01", "stalled"))
+    nothing.rejudge()
+
+    assert list(fold.folded.tracks) == ["TST-01"]
+    assert later.folded.tracks["TST-02"].start == START
+    assert later.folded.state == fold.folded.state
+    assert nothing.folded == Folded()
+
+
+def test_all_rules_that_remember_something_new_are_judged() -> None:
+    """Two listen to the same alarm."""
+    book = [
+        typed_rule(f"count: {{alarm: low_reservoir, at_least: {least}, within: P1D}}", rule_id=f"TST-0{least}")
+        for least in (1, 2, 3)
+    ]
+    fold = _fold(*book)
+
+    for seq, alarms in enumerate((["low_reservoir"], [], ["low_reservoir"])):
+        fold.report(_said(f"PT{15 * seq}M", seq, alarms=alarms))
+
+    starts = {rule_id: track.start for rule_id, track in fold.folded.tracks.items()}
+    assert starts == {"TST-01": START, "TST-02": moment("PT30M")}
+    assert len(fold.folded.memory) == 3
+
+
+def test_what_was_folded_before_stays_as_it_was() -> None:
+    """A world is a value: a report makes another one."""
+    rule = typed_rule("count: {alarm: low_reservoir, at_least: 2, within: P1D}")
+    fold = _fold(rule)
+    fold.report(_said("PT0M", alarms=["low_reservoir"]))
+    before = fold.folded
+    remembered = dict(before.memory)
+
+    fold.report(_said("PT15M", 1, alarms=[]))
+    fold.report(_said("PT30M", 2, alarms=["low_reservoir"]))
+
+    assert before.memory == remembered
+    assert fold.folded.memory != remembered
+
+
+def test_what_a_rule_remembered_goes_with_the_rule() -> None:
+    """And stays where only what is known of the pump changed."""
+    kept = typed_rule("count: {alarm: low_reservoir, at_least: 2, within: P1D}", rule_id="TST-01")
+    gone = typed_rule("count: {alarm: low_reservoir, at_least: 3, within: P1D}", rule_id="TST-02")
+    fold = _fold(kept, gone)
+    fold.report(_said("PT0M", alarms=["low_reservoir"]))
+    (key,) = (operator.key for operator in kept.operators)
+
+    other = Fold(fold.folded, profiles_of({"valid_from": "2021-01-01"}), fold.rules)
+    other.report(_said("PT15M", 1, motor="running"))
+    less = _fold(kept, folded=fold.folded)
+    less.report(_said("PT15M", 1, motor="running"))
+
+    assert other.folded.judged_under != fold.folded.judged_under
+    assert other.folded.memory == fold.folded.memory
+    assert less.folded.memory == {key: fold.folded.memory[key]}
+
+
+def test_a_rule_that_is_gone_wants_no_look_any_more() -> None:
+    """What the others want stays."""
+
+    def waiting(rule_id: str, hours: int) -> Rule:
+        wake_at = START + hours * HOUR
+        return with_(
+            _on_motor(rule_id),
+            condition=lambda view, _: replace(ABSENT, wake_at=wake_at if view.at < wake_at else None),
+        )
+
+    first, second = waiting("TST-01", 5), waiting("TST-02", 9)
+    fold = _fold(first, second)
+    fold.report(_said("PT0M", reservoir_estimated_ml=9.0))
+    less = _fold(second, folded=fold.folded)
+    less.report(_said("PT1M", 1, reservoir_estimated_ml=9.0))
+
+    assert (fold.folded.wakes, fold.folded.wake_at) == (
+        {"TST-01": START + 5 * HOUR, "TST-02": START + 9 * HOUR},
+        START + 5 * HOUR,
+    )
+    assert (less.folded.wakes, less.folded.wake_at) == ({"TST-02": START + 9 * HOUR}, START + 9 * HOUR)
+    fold.until(START + 5 * HOUR - SECOND)
+    early = fold.folded.state.clock
+    fold.until(START + 5 * HOUR)
+    assert (early, fold.folded.state.clock) == (START, START + 5 * HOUR)
+    assert fold.folded.wakes == {"TST-02": START + 9 * HOUR}
+
+
+def test_a_resolution_lets_time_pass_first() -> None:
+    """What it closes is what the rules say by then; one of another rule's alert, or a second one, closes nothing."""
+
+    def due(view: View, _: Rule) -> Finding:
+        return _again(START + HOUR) if view.at >= START + HOUR else replace(ABSENT, wake_at=START + HOUR)
+
+    fold = _fold(with_(_on_motor("TST-01"), condition=due))
+    fold.report(_said("PT0M", motor="running"))
+    fold.resolve(Resolution("TST-02", START + 2 * HOUR, "ada"))
+    by_time = fold.folded.tracks["TST-01"]
+    fold.resolve(Resolution("TST-01", START + 3 * HOUR, "ada"))
+    closed = fold.folded.tracks["TST-01"]
+    fold.resolve(Resolution("TST-01", START + 4 * HOUR, "ben"))
+
+    assert (by_time.closed, closed.closed, closed.muted) == (False, True, True)
+    assert (closed.resolved_by, closed.ended_at) == ("ada", START + 3 * HOUR)
+    assert fold.folded.tracks["TST-01"] == closed
+
+
+@pytest.mark.parametrize(
+    ("fields", "closes"),
+    [({"latching": None}, True), ({"latching": Priority.MEDIUM}, True), ({"latching": Priority.LOW}, False)],
+)
+def test_a_latched_episode_that_goes_on_stays_open_whoever_closed_it(fields: dict[str, Any], closes: bool) -> None:
+    """It would not have been closed, had it been known; where it is a fact of the past it is closed."""
+    fold = _fold(_on_motor("TST-01", "stalled", **fields))
+    fold.report(_said("PT0M", motor="stalled"))
+    word = Resolution("TST-01", START + HOUR, "ada")
+    fact = replace(fold.folded.tracks["TST-01"], resolvable_from=START + HOUR)
+    past = _fold(*fold.rules, folded=replace(fold.folded, tracks={"TST-01": fact}))
+
+    fold.resolve(word)
+    past.resolve(word)
+
+    assert fold.folded.tracks["TST-01"].closed is closes
+    assert past.folded.tracks["TST-01"].closed

@@ -34,33 +34,39 @@ MOTOR = replace(typed_rule(TREES["word"], rule_id="TST-02", content_hash="two"),
 SILENT = replace(MOTOR, id="TST-03", judged_by="arrival", content_hash="three", follows=("TST-02",))
 SYSTEM = replace(MOTOR, id="TST-04", lives_in="notify", content_hash="four")
 BOTH = replace(MOTOR, id="TST-05", judged_by="both", reads=("*",), operators=(), follows=("TST-01", "TST-03"))
-BOOK = RuleBook((ALARM, MOTOR, SILENT, SYSTEM, BOTH))
 TRACK = Episode("TST-01", START, (PriorityStep(Priority.LOW, START),))
+
+
+def _book() -> RuleBook:
+    return RuleBook((ALARM, MOTOR, SILENT, SYSTEM, BOTH))
 
 
 def test_each_rule_is_judged_where_it_lives_and_by_what_it_counts() -> None:
     """Silence by arrivals, the rest by reports, some by both; those of other processes by neither."""
-    assert BOOK.event_rules == (ALARM, MOTOR, BOTH)
-    assert BOOK.arrival_rules == (SILENT, BOTH)
-    assert (list(BOOK), len(BOOK)) == ([ALARM, MOTOR, SILENT, SYSTEM, BOTH], 5)
-    assert BOOK.place == {"TST-01": 0, "TST-02": 1, "TST-05": 2}
-    assert (BOOK["TST-04"], BOOK.get("TST-04"), BOOK.get("TST-99")) == (SYSTEM, SYSTEM, None)
+    book = _book()
+    assert book.event_rules == (ALARM, MOTOR, BOTH)
+    assert book.arrival_rules == (SILENT, BOTH)
+    assert (list(book), len(book)) == ([ALARM, MOTOR, SILENT, SYSTEM, BOTH], 5)
+    assert book.place == {"TST-01": 0, "TST-02": 1, "TST-05": 2}
+    assert (book["TST-04"], book.get("TST-04"), book.get("TST-99")) == (SYSTEM, SYSTEM, None)
 
 
 def test_a_change_concerns_those_that_read_or_follow_it() -> None:
     """One bit for each rule that reports are judged by, in the order of the book; a star reads everything."""
-    reads = dict(zip(PumpState.__struct_fields__, BOOK.masks, strict=True))
+    book = _book()
+    reads = dict(zip(PumpState.__struct_fields__, book.masks, strict=True))
 
     assert (reads["motor"], reads["boot_id"]) == (0b110, 0b100)
-    assert BOOK.followers == {"TST-01": 0b110, "TST-02": 0, "TST-03": 0b100, "TST-04": 0, "TST-05": 0}
+    assert book.followers == {"TST-01": 0b110, "TST-02": 0, "TST-03": 0b100, "TST-04": 0, "TST-05": 0}
 
 
 def test_what_remembers_is_found_by_what_it_listens_to() -> None:
     """With the bit of its rule."""
+    book = _book()
     (alarms,), (word,) = ALARM.operators, MOTOR.operators
 
-    assert BOOK.operators == {"alarms": [(alarms, 0b001)], "motor": [(word, 0b010)]}
-    assert BOOK.operator_keys == {alarms.key, word.key}
+    assert book.operators == {"alarms": [(alarms, 0b001)], "motor": [(word, 0b010)]}
+    assert book.operator_keys == {alarms.key, word.key}
 
 
 def test_a_book_has_the_key_of_what_its_rules_say() -> None:
