@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from streams.domain.alert import AlertEventKind, Episode, Priority, PriorityStep
+from streams.domain.alert import AlertEventKind, Episode, Priority, PriorityStep, Reason
 from streams.domain.pipeline import Step
 from streams.domain.publishing import LOOK_AGAIN, SETTLE, as_published, next_wake_at
-from streams.domain.rule import Finding, Presence, Rule, RuleBook, View
+from streams.domain.rule import ABSENT, Finding, Presence, Rule, RuleBook, View
 from streams.domain.silence import Hearing
 from streams.domain.world import LATENESS, Arrivals, Folded, Gap, PumpState, World
 from streams.rehearsal import START, moment
@@ -255,3 +255,27 @@ def test_a_changed_parent_is_told_as_a_fact_of_its_own() -> None:
         child = children[event.alert.rule_id]
         assert (event.kind, event.effective_at) == (AlertEventKind.AMENDED, child.effective_from)
         assert (event.raises, event.detail, event.alert.parent_id) == (False, {"parent_id": None}, None)
+
+
+def test_what_late_evidence_disproves_is_taken_back_when_nothing_is_missing_any_more() -> None:
+    """Until then it stays as it was told: another report may prove it after all."""
+
+    def condition(view: View, _: Rule) -> Finding:
+        if view.state.motor == "stalled" and view.state.checksum != "fine" and view.state.motor_at is not None:
+            return Finding(Presence.PRESENT, (PriorityStep(Priority.LOW, view.state.motor_at),))
+        return ABSENT
+
+    rule = with_(_climbing("TST-01"), condition=condition, reads=("motor", "motor_at", "checksum"))
+    pump = Pump(rules=RuleBook((rule,)))
+    pump.says(0, "PT0M", motor="running")
+    pump.says(5, "PT5M", motor="stalled")
+    known = pump.world.ledger
+    held = [pump.says(3, "PT3M", arrives="PT6M", program_checksum="fine")]
+    held += [pump.says(seq, f"PT{seq}M", arrives="PT7M", motor="running") for seq in (1, 2)]
+    kept = pump.world.ledger
+    done = pump.says(4, "PT4M", arrives="PT8M", motor="running")
+
+    assert [event for step in held for event in step.events] == []
+    assert kept == known
+    assert [(event.kind, event.reason) for event in done.events] == [(AlertEventKind.RETRACTED, Reason.LATE_EVIDENCE)]
+    assert pump.world.ledger == ()
