@@ -279,3 +279,17 @@ def test_what_late_evidence_disproves_is_taken_back_when_nothing_is_missing_any_
     assert kept == known
     assert [(event.kind, event.reason) for event in done.events] == [(AlertEventKind.RETRACTED, Reason.LATE_EVIDENCE)]
     assert pump.world.ledger == ()
+
+
+def test_a_silence_that_reports_confirm_goes_on_as_the_same_alert() -> None:
+    """DLV-09 by silence at six hours; at seven the pump says that nobody knows whether it runs: worse, not new."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="running")
+    pump.waits("PT7H")
+
+    step = pump.says(1, "PT7H", motor="unknown")
+
+    told = [(event.kind, event.alert.effective_from) for event in step.events if event.alert.rule_id == "DLV-09"]
+    assert told == [(AlertEventKind.ESCALATED, moment("PT6H"))]
+    assert [row.effective_from for row in step.world.ledger if row.rule_id == "DLV-09"] == [moment("PT6H")]
+    assert pump.waits("PT7H1M").events == ()
