@@ -312,6 +312,7 @@ def test_a_stall_just_before_the_start_becomes_a_trap() -> None:
     assert scene.told("MRI-01") == [_opened("PT5M", Priority.INFO)]
     opened = next(event for event in scene.events if event.alert.rule_id == "MRI-04")
     assert opened.detail["takes_over"] == str(stall.alert_id)
+    assert [event.alert.rule_id for event in scene.events if "takes_over" in event.detail] == ["MRI-04"]
 
 
 def test_a_stall_just_before_the_start_stays_a_stall_where_nothing_takes_it_over() -> None:
