@@ -134,19 +134,19 @@ def test_what_was_wrong_with_reports_stays_until_a_day_of_telemetry_without_it(
     name: str, priority: Priority, cause: str
 ) -> None:
     """COM-02: counted from when it was last seen; silence ends nothing, an end of its own does."""
-    notice = _notice(last=HOUR)
+    wrong: dict[str, Any] = {name: _notice(last=HOUR)}
 
-    stays = _checked(2 * DAY, 25 * HOUR - SECOND, **{name: notice})
+    stays = _checked(2 * DAY, 25 * HOUR - SECOND, **wrong)
 
     assert steps_of(stays) == [(priority, timedelta(0))]
     assert stays.values == {"cause": cause}
-    assert _checked(2 * DAY, None, **{name: notice}).presence is Presence.PRESENT
-    assert _checked(2 * DAY, 25 * HOUR, **{name: notice}) == ABSENT
+    assert _checked(2 * DAY, None, **wrong).presence is Presence.PRESENT
+    assert _checked(2 * DAY, 25 * HOUR, **wrong) == ABSENT
 
 
 def test_a_cause_with_an_end_of_its_own_ends_with_it() -> None:
     """COM-02: the end is waited for, and exclusive; of several that ended the last counts."""
-    ended = {"gap": _notice(end=HOUR), "conflict": _notice(end=2 * HOUR)}
+    ended: dict[str, Any] = {"gap": _notice(end=HOUR), "conflict": _notice(end=2 * HOUR)}
 
     before = _checked(2 * HOUR - SECOND, **ended)
 

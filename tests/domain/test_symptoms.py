@@ -357,7 +357,7 @@ def test_a_replacement_is_watched_for_two_days(replaced: timedelta, watched: boo
     """THR-07: told by the pump or by a person, both ends inclusive; an overdose starts at the second step."""
     record = {"kind": "replaced", "from": replaced}
     known = profiles_of({}, care=[record] if by_person else [])
-    fields = {} if by_person else {"replaced_at": START + replaced}
+    fields: dict[str, Any] = {} if by_person else {"replaced_at": START + replaced}
 
     other = _complains("pain_increase", now=2 * HOUR, known=known, **fields)
     overdose = _complains("sleepy", now=2 * HOUR, known=known, **fields)
