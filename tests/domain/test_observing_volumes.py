@@ -324,6 +324,14 @@ def test_the_mean_rate_is_of_no_more_than_the_rates_that_are_known() -> None:
     )
 
 
+def test_the_mean_rate_before_a_rate_that_is_known_already_leaves_it_out() -> None:
+    """A refill that is told late: the rates since are not of the day before it."""
+    rates = (Point(START, 0.4), Point(moment("PT6H"), 1.0), Point(moment("PT18H"), 0.4))
+    log = VolumeLog(rates=rates, program_since=START)
+
+    assert mean_rate_ml_per_day(log, moment("PT12H"), 0.4) == pytest.approx(0.7)
+
+
 def test_the_mean_rate_of_a_program_that_begins_now_is_its_rate() -> None:
     """Also where nobody knows since when it runs; without a rate there is no mean."""
     rates = (Point(START, 0.4), Point(moment("PT3H"), 0.7), Point(moment("PT6H"), 1.0))

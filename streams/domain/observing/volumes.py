@@ -208,7 +208,7 @@ def mean_rate_ml_per_day(log: VolumeLog, at: datetime, rate: float | None) -> fl
         return rates[-1].value
     total = 0.0
     for index, point in enumerate(rates):
-        until = rates[index + 1].at if index + 1 < len(rates) else at
+        until = min(rates[index + 1].at, at) if index + 1 < len(rates) else at
         total += point.value * (max(timedelta(0), until - max(point.at, begin)) / span)
     return total
 
