@@ -34,8 +34,7 @@ THERAPY = profiles_of({}).therapy(START)
 LARGE = profiles_of({"reservoir_ml": 40}).therapy(START)
 EMPTY, UNSEEN = FillLog(), PumpState()
 BACLOFEN = (("baclofen", 500.0),)
-KNOWN = {"drugs": BACLOFEN, "profile_from": THERAPY.valid_from}
-ESTIMATED, MEASURED, COUNTER = "reservoir_estimated_ml", "reservoir_measured_ml", "volume_programmed_ml"
+KNOWN: dict[str, Any] = {"drugs": BACLOFEN, "profile_from": THERAPY.valid_from}
 
 
 def after(log: FillLog, at: str, state: PumpState = UNSEEN, therapy: Therapy = THERAPY, **said: Any) -> FillLog:
@@ -64,31 +63,31 @@ def test_a_level_confirms_a_refill_by_the_size_of_the_reservoir(therapy: Therapy
     """Up to 1 mL below what was put in, in a large reservoir up to 2 mL; both inclusive."""
     log = replace(CHECKED, profile_from=therapy.valid_from)
 
-    enough = after(log, "PT10M", therapy=therapy, **{ESTIMATED: 18.0 - plausible})
-    short = after(log, "PT10M", therapy=therapy, **{ESTIMATED: 18.0 - plausible - 0.01})
+    enough = after(log, "PT10M", therapy=therapy, reservoir_estimated_ml=18.0 - plausible)
+    short = after(log, "PT10M", therapy=therapy, reservoir_estimated_ml=18.0 - plausible - 0.01)
 
     assert checked(enough) == Check(START, 18.0, confirmed_at=moment("PT10M"))
     assert short is log
     tiny = replace(log, check=Check(START, plausible + 1e-6))
-    assert checked(after(tiny, "PT10M", therapy=therapy, **{ESTIMATED: 0.0})).confirmed_at == moment("PT10M")
+    assert checked(after(tiny, "PT10M", therapy=therapy, reservoir_estimated_ml=0.0)).confirmed_at == moment("PT10M")
 
 
 def test_what_was_programmed_since_a_refill_is_not_missing() -> None:
     """A day at 2.4 mL/day is 2.4 mL less; where no rate is known it is none."""
     state = PumpState(flow_ml_per_day=2.4)
 
-    assert checked(after(CHECKED, "P1D", state, **{ESTIMATED: 14.6})).confirmed_at == moment("P1D")
-    assert after(CHECKED, "P1D", state, **{ESTIMATED: 14.59}) is CHECKED
-    assert after(CHECKED, "P1D", **{ESTIMATED: 16.99}) is CHECKED
+    assert checked(after(CHECKED, "P1D", state, reservoir_estimated_ml=14.6)).confirmed_at == moment("P1D")
+    assert after(CHECKED, "P1D", state, reservoir_estimated_ml=14.59) is CHECKED
+    assert after(CHECKED, "P1D", reservoir_estimated_ml=16.99) is CHECKED
 
 
 def test_shortfalls_are_measured_within_an_hour_and_only_where_they_grow() -> None:
     """Above half of what is plausible (exclusive); the hour is inclusive, and a computed level tells none."""
-    half = after(CHECKED, "PT10M", **{MEASURED: 17.5})
-    log = after(CHECKED, "PT10M", **{MEASURED: 16.5})
-    same = after(log, "PT20M", **{MEASURED: 16.5})
-    more = after(log, "PT1H", **{MEASURED: 16.0})
-    late = after(log, "PT1H1S", **{MEASURED: 15.0})
+    half = after(CHECKED, "PT10M", reservoir_measured_ml=17.5)
+    log = after(CHECKED, "PT10M", reservoir_measured_ml=16.5)
+    same = after(log, "PT20M", reservoir_measured_ml=16.5)
+    more = after(log, "PT1H", reservoir_measured_ml=16.0)
+    late = after(log, "PT1H1S", reservoir_measured_ml=15.0)
 
     assert checked(half).shortfalls == ()
     assert checked(log) == Check(START, 18.0, (Shortfall(moment("PT10M"), 1.5),), moment("PT10M"))
@@ -96,12 +95,12 @@ def test_shortfalls_are_measured_within_an_hour_and_only_where_they_grow() -> No
     assert checked(more).shortfalls == (*checked(log).shortfalls, Shortfall(moment("PT1H"), 2.0))
     assert checked(more).told_at == moment("PT1H")
     assert late is log
-    assert after(CHECKED, "PT10M", **{ESTIMATED: 10.0}) is CHECKED
+    assert after(CHECKED, "PT10M", reservoir_estimated_ml=10.0) is CHECKED
 
 
 def test_a_level_that_confirms_may_still_be_short() -> None:
     """0.6 mL below is plausible and remembered all the same."""
-    log = after(CHECKED, "PT10M", **{MEASURED: 17.4})
+    log = after(CHECKED, "PT10M", reservoir_measured_ml=17.4)
 
     assert checked(log).confirmed_at == moment("PT10M")
     assert [shortfall.ml for shortfall in checked(log).shortfalls] == [pytest.approx(0.6)]
@@ -111,18 +110,18 @@ def test_a_confirmed_refill_is_compared_for_its_hour_and_another_level_confirms_
     """An unconfirmed one is compared on and on."""
     confirmed = replace(CHECKED, check=Check(START, 18.0, confirmed_at=moment("PT5M")))
 
-    within = after(confirmed, "PT1H", **{MEASURED: 16.0})
+    within = after(confirmed, "PT1H", reservoir_measured_ml=16.0)
     assert [shortfall.ml for shortfall in checked(within).shortfalls] == [2.0]
     assert checked(within).confirmed_at == moment("PT5M")
-    assert after(confirmed, "PT1H", **{MEASURED: 18.0}) is confirmed
-    assert after(confirmed, "PT1H1S", **{MEASURED: 16.0}) is confirmed
-    assert after(CHECKED, "-PT1S", **{MEASURED: 18.0}) is CHECKED
-    assert checked(after(CHECKED, "PT0S", **{MEASURED: 18.0})).confirmed_at == START
+    assert after(confirmed, "PT1H", reservoir_measured_ml=18.0) is confirmed
+    assert after(confirmed, "PT1H1S", reservoir_measured_ml=16.0) is confirmed
+    assert after(CHECKED, "-PT1S", reservoir_measured_ml=18.0) is CHECKED
+    assert checked(after(CHECKED, "PT0S", reservoir_measured_ml=18.0)).confirmed_at == START
 
 
 def test_both_levels_of_a_report_are_compared() -> None:
     """The computed one confirms, the measured one is short."""
-    log = after(CHECKED, "PT10M", **{ESTIMATED: 18.0, MEASURED: 15.0})
+    log = after(CHECKED, "PT10M", reservoir_estimated_ml=18.0, reservoir_measured_ml=15.0)
 
     assert checked(log).confirmed_at == moment("PT10M")
     assert [shortfall.ml for shortfall in checked(log).shortfalls] == [3.0]
@@ -132,14 +131,14 @@ def test_the_first_shortfalls_are_remembered() -> None:
     """Six of them."""
     log = CHECKED
     for minute in range(1, MAX_SHORTFALLS + 3):
-        log = after(log, f"PT{minute}M", **{MEASURED: 16.0 - minute})
+        log = after(log, f"PT{minute}M", reservoir_measured_ml=16.0 - minute)
 
     assert [shortfall.ml for shortfall in checked(log).shortfalls] == [
         2.0 + minute for minute in range(1, MAX_SHORTFALLS + 1)
     ]
 
 
-REFILL = {"aspirated_ml": 2.0, "injected_ml": 17.0, "residual_ml": 0.5}
+REFILL: dict[str, Any] = {"aspirated_ml": 2.0, "injected_ml": 17.0, "residual_ml": 0.5}
 
 
 def test_a_refill_waits_for_the_counter_of_its_report() -> None:
@@ -272,7 +271,7 @@ def test_a_filling_showed_what_was_put_in_less_what_was_withdrawn() -> None:
     """Programmed is the counter's difference; the new filling begins with the totals of its own moment."""
     log = filling((waits("P11D", bolus_ml=0.0),), Fill(START, 10.0, 1.0, 1.0, 0.0))
 
-    done = after(log, "P12D", BOOKS, **{COUNTER: 6.0, MEASURED: 17.0})
+    done = after(log, "P12D", BOOKS, volume_programmed_ml=6.0, reservoir_measured_ml=17.0)
 
     assert done.outcomes == (Outcome(moment("P11D"), 4.5, 7.5, moment("P12D")),)
     assert done.last == Fill(moment("P11D"), 17.5, 5.5, 5.5, 0.0)
@@ -283,8 +282,8 @@ def test_of_refills_that_waited_one_older_than_the_last_filling_tells_nothing() 
     """The next one still does; one of the same second does too."""
     last = Fill(moment("P11D"), 10.0, 1.0, 1.0, 0.0)
 
-    done = after(filling((waits("P10D"), waits("P11DT12H")), last), "P12D", BOOKS, **{COUNTER: 6.0})
-    same = after(filling((waits("P11D"),), last), "P12D", BOOKS, **{COUNTER: 6.0})
+    done = after(filling((waits("P10D"), waits("P11DT12H")), last), "P12D", BOOKS, volume_programmed_ml=6.0)
+    same = after(filling((waits("P11D"),), last), "P12D", BOOKS, volume_programmed_ml=6.0)
 
     assert [outcome.at for outcome in done.outcomes] == [moment("P11DT12H")]
     assert [outcome.at for outcome in same.outcomes] == [moment("P11D")]
@@ -295,8 +294,8 @@ def test_the_first_filling_is_known_by_the_profile_only() -> None:
     log = filling((waits("P11D", level_ml=12.0),))
     filled = profiles_of({"last_fill_ml": 18.0}).therapy(START)
 
-    done = after(log, "P12D", BOOKS, filled, **{COUNTER: 6.0})
-    unknown = after(log, "P12D", BOOKS, STRICTEST, **{COUNTER: 6.0})
+    done = after(log, "P12D", BOOKS, filled, volume_programmed_ml=6.0)
+    unknown = after(log, "P12D", BOOKS, STRICTEST, volume_programmed_ml=6.0)
 
     assert done.outcomes == (Outcome(moment("P11D"), 6.0, 15.5, moment("P12D")),)
     assert unknown.outcomes == ()
@@ -314,7 +313,7 @@ def test_of_the_first_filling_the_level_or_the_counter_tells_what_was_programmed
     log = filling((waits("P11D", level_ml=level_ml),))
     therapy = profiles_of({"last_fill_ml": last_fill_ml}).therapy(START)
 
-    done = after(log, "P12D", BOOKS, therapy, **{COUNTER: 6.0})
+    done = after(log, "P12D", BOOKS, therapy, volume_programmed_ml=6.0)
 
     assert [outcome.programmed_ml for outcome in done.outcomes] == ([] if programmed_ml is None else [programmed_ml])
 
@@ -324,7 +323,7 @@ def test_a_counter_that_says_nothing_tells_nothing_of_the_first_filling() -> Non
     therapy = profiles_of({"last_fill_ml": 18.0}).therapy(START)
 
     assert after(filling((waits("P11D"),)), "P12D", therapy=therapy).outcomes == ()
-    (outcome,) = after(filling((waits("P11D"),)), "P12D", therapy=therapy, **{COUNTER: 0.5}).outcomes
+    (outcome,) = after(filling((waits("P11D"),)), "P12D", therapy=therapy, volume_programmed_ml=0.5).outcomes
     assert outcome.programmed_ml == 0.5
 
 
@@ -341,7 +340,7 @@ def test_boluses_are_added_to_a_counter_that_left_them_out(
     log = filling((waits("P12D", bolus_ml=2.0 + bolus_ml),), last)
     resting = replace(books, volumes=replace(books.volumes, rates=(), counter_ml=counter))
 
-    (outcome,) = after(log, "P12D", resting, **{COUNTER: counter}).outcomes
+    (outcome,) = after(log, "P12D", resting, volume_programmed_ml=counter).outcomes
 
     assert outcome.programmed_ml == pytest.approx(programmed_ml)
 
@@ -354,7 +353,7 @@ def test_what_a_filling_showed_counts_from_where_the_last_one_began() -> None:
     def programmed(scheduled_ml: float) -> float:
         state = replace(books, volumes=replace(books.volumes, scheduled_ml=scheduled_ml))
         log = filling((waits("P12D", bolus_ml=3.0),), last)
-        (outcome,) = after(log, "P12D", state, **{COUNTER: 9.0}).outcomes
+        (outcome,) = after(log, "P12D", state, volume_programmed_ml=9.0).outcomes
         return outcome.programmed_ml
 
     assert (programmed(6.5), programmed(6.6)) == (4.0, 5.0)
@@ -364,7 +363,7 @@ def test_five_outcomes_are_remembered() -> None:
     """The newest ones."""
     waiting = tuple(waits(f"P11DT{hour}H") for hour in range(MAX_OUTCOMES + 1))
 
-    done = after(filling(waiting, Fill(START, 10.0, 0.0, 0.0, 0.0)), "P12D", BOOKS, **{COUNTER: 6.0})
+    done = after(filling(waiting, Fill(START, 10.0, 0.0, 0.0, 0.0)), "P12D", BOOKS, volume_programmed_ml=6.0)
 
     assert [outcome.at for outcome in done.outcomes] == [moment(f"P11DT{hour}H") for hour in range(1, MAX_OUTCOMES + 1)]
 
@@ -480,7 +479,7 @@ def test_other_events_say_nothing_of_fillings() -> None:
     assert told(CHECKED, EventType.MRI_START, "PT1H") is CHECKED
 
 
-MIX = {
+MIX: dict[str, Any] = {
     "drugs": [
         {"name": "morphine", "concentration_ug_per_ml": 10000.0},
         {"name": "baclofen", "concentration_ug_per_ml": 500.0},

@@ -38,8 +38,13 @@ THERAPY = profiles_of({}).therapy(START)
 EMPTY = FlowLog()
 RUNNING = PumpState(boot_id=1, motor="running", checksum="a")
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
-RATE, PROGRAMMED, DELIVERED = "flow_programmed_ml_per_day", "volume_programmed_ml", "volume_delivered_ml"
+PROGRAMMED, DELIVERED = "volume_programmed_ml", "volume_delivered_ml"
 DRIFT = Drift((START, 0.0, 0.0), moment("P1D"))
+
+
+def about(value: float) -> Any:
+    """The number, as exact as arithmetic lets it be."""
+    return pytest.approx(value)
 
 
 def after(log: FlowLog, at: str, state: PumpState = RUNNING, **said: Any) -> FlowLog:
@@ -87,11 +92,11 @@ def test_the_first_volumes_of_a_pump_begin_its_log() -> None:
 
 def test_one_volume_alone_says_nothing() -> None:
     """Neither what was programmed nor what was delivered."""
-    assert after(EMPTY, "PT1H", **{DELIVERED: 1.0}) is EMPTY
-    assert after(EMPTY, "PT1H", **{PROGRAMMED: 1.0}) is EMPTY
+    assert after(EMPTY, "PT1H", volume_delivered_ml=1.0) is EMPTY
+    assert after(EMPTY, "PT1H", volume_programmed_ml=1.0) is EMPTY
     log = sensing(volume("PT0H", 1.0))
-    assert after(log, "PT1H", **{DELIVERED: 1.0}) is log
-    assert after(log, "PT1H", **{PROGRAMMED: 1.0}) is log
+    assert after(log, "PT1H", volume_delivered_ml=1.0) is log
+    assert after(log, "PT1H", volume_programmed_ml=1.0) is log
 
 
 @pytest.mark.parametrize(
@@ -321,13 +326,13 @@ def test_a_window_after_a_short_time_keeps_what_is_missing() -> None:
 
 def test_rates_near_the_minimum_are_remembered_with_their_program() -> None:
     """Up to 0.06 mL/day, the newest five; a pump that is stopped has none."""
-    log = after(EMPTY, "PT0H", **{RATE: 0.06})
+    log = after(EMPTY, "PT0H", flow_programmed_ml_per_day=0.06)
 
     assert log.low == LowRate(START, ((START, 0.06),), "1/a")
-    assert after(EMPTY, "PT0H", **{RATE: 0.061}) is EMPTY
-    assert after(EMPTY, "PT0H", replace(RUNNING, stopped_since=START), **{RATE: 0.0}) is EMPTY
+    assert after(EMPTY, "PT0H", flow_programmed_ml_per_day=0.061) is EMPTY
+    assert after(EMPTY, "PT0H", replace(RUNNING, stopped_since=START), flow_programmed_ml_per_day=0.0) is EMPTY
     for hour in range(1, KEPT_LOW + 2):
-        log = after(log, f"PT{hour}H", **{RATE: 0.01 * hour})
+        log = after(log, f"PT{hour}H", flow_programmed_ml_per_day=0.01 * hour)
     assert log.low is not None
     assert log.low.since == START
     assert log.low.newest == tuple((moment(f"PT{hour}H"), 0.01 * hour) for hour in range(2, KEPT_LOW + 2))
@@ -338,13 +343,13 @@ def test_a_higher_rate_makes_a_low_phase_of_it_while_the_program_is_the_same() -
     low = LowRate(START, ((START, 0.05), (moment("PT1H"), 0.03), (moment("PT2H"), 0.04)), "1/a")
     log = FlowLog(low=low)
 
-    done = after(log, "PT5H", **{RATE: 0.5})
+    done = after(log, "PT5H", flow_programmed_ml_per_day=0.5)
 
     assert done == FlowLog(phases=(LowPhase(START, moment("PT2H"), 0.05, "1/a"),))
-    assert after(log, "PT5H", replace(RUNNING, checksum="b"), **{RATE: 0.5}) == EMPTY
-    assert after(log, "PT5H", replace(RUNNING, boot_id=2), **{RATE: 0.5}) == EMPTY
+    assert after(log, "PT5H", replace(RUNNING, checksum="b"), flow_programmed_ml_per_day=0.5) == EMPTY
+    assert after(log, "PT5H", replace(RUNNING, boot_id=2), flow_programmed_ml_per_day=0.5) == EMPTY
     unknown = replace(RUNNING, checksum=None)
-    assert after(FlowLog(low=replace(low, program="")), "PT5H", unknown, **{RATE: 0.5}) == EMPTY
+    assert after(FlowLog(low=replace(low, program="")), "PT5H", unknown, flow_programmed_ml_per_day=0.5) == EMPTY
     assert (program_of(RUNNING), program_of(unknown)) == ("1/a", "")
 
 
@@ -353,7 +358,7 @@ def test_sixteen_low_phases_are_remembered() -> None:
     known = tuple(LowPhase(START + n * HOUR, START + n * HOUR, 0.05, "1/a") for n in range(KEPT_PHASES))
     log = FlowLog(phases=known, low=LowRate(moment("P9D"), ((moment("P9D"), 0.05),), "1/a"))
 
-    assert [phase.since for phase in after(log, "P10D", **{RATE: 0.5}).phases] == [
+    assert [phase.since for phase in after(log, "P10D", flow_programmed_ml_per_day=0.5).phases] == [
         *(phase.since for phase in known[1:]),
         moment("P9D"),
     ]
@@ -394,12 +399,12 @@ def test_a_change_of_program_is_remembered_with_its_session_until_a_higher_rate(
 
     assert log == FlowLog(changes=(Change(START, "S"),))
     assert told(EMPTY, EventType.PROGRAM_CHANGE, "PT0H") is EMPTY
-    assert after(log, "PT30M", **{RATE: 0.5}) is log
-    assert after(log, "PT30M1S", **{RATE: 0.5}) == EMPTY
+    assert after(log, "PT30M", flow_programmed_ml_per_day=0.5) is log
+    assert after(log, "PT30M1S", flow_programmed_ml_per_day=0.5) == EMPTY
     both = told(log, EventType.PROGRAM_CHANGE, "PT20M", session_id="T")
-    assert after(both, "PT40M", **{RATE: 0.5}).changes == (Change(moment("PT20M"), "T"),)
-    assert after(both, "PT50M", **{RATE: 0.5}).changes == (Change(moment("PT20M"), "T"),)
-    assert after(replace(log, low=LowRate(START, ((START, 0.05),), "")), "PT10M", **{RATE: 0.5}) == log
+    assert after(both, "PT40M", flow_programmed_ml_per_day=0.5).changes == (Change(moment("PT20M"), "T"),)
+    assert after(both, "PT50M", flow_programmed_ml_per_day=0.5).changes == (Change(moment("PT20M"), "T"),)
+    assert after(replace(log, low=LowRate(START, ((START, 0.05),), "")), "PT10M", flow_programmed_ml_per_day=0.5) == log
 
 
 def test_four_changes_are_remembered() -> None:
@@ -463,7 +468,7 @@ def test_refills_judge_a_pump_that_senses_no_volume() -> None:
     log = refilled(EMPTY, RUNNING, THERAPY, outcomes)
 
     assert log.refill_drift is not None
-    assert (log.refill_drift.at, log.refill_drift.sums.up) == (moment("P20D"), pytest.approx(3.0))
+    assert (log.refill_drift.at, log.refill_drift.sums.up) == (moment("P20D"), about(3.0))
     assert refilled(RUN, RUNNING, THERAPY, outcomes) is RUN
     assert refilled(EMPTY, RUNNING, THERAPY, []) is EMPTY
     assert refilled(refilled(EMPTY, RUNNING, THERAPY, outcomes[:1]), RUNNING, THERAPY, outcomes[1:]) == log
@@ -483,7 +488,7 @@ def test_a_review_counts_for_refills_as_well() -> None:
     log = refilled(first, RUNNING, profiles_of({}, care=care).therapy(moment("P20D")), outcomes[1:])
 
     assert log.refill_drift is not None
-    assert log.refill_drift.sums.up == pytest.approx(1.5)
+    assert log.refill_drift.sums.up == about(1.5)
 
 
 def test_what_a_person_resolved_starts_anew() -> None:

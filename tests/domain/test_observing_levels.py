@@ -20,6 +20,11 @@ EMPTY = LevelLog()
 ESTIMATED, MEASURED = "reservoir_estimated_ml", "reservoir_measured_ml"
 
 
+def about(value: float) -> Any:
+    """The number, as exact as arithmetic lets it be."""
+    return pytest.approx(value)
+
+
 def after(log: LevelLog, state: PumpState, at: str, **said: Any) -> LevelLog:
     """The log after a report of levels."""
     return measured(log, state, THERAPY, received_of({"at": at, "motor": "running", **said}, 0).report)
@@ -38,7 +43,7 @@ def reading(at: str, ml: float, programmed_ml: float = 0.0, planned_ml: float = 
 
 def step(at: str, before_at: str, change_ml: float, sensed: bool = True, programmed_ml: float = 0.0) -> LevelStep:
     """A step, its volumes as exact as arithmetic lets them be."""
-    return LevelStep(moment(at), moment(before_at), pytest.approx(change_ml), pytest.approx(programmed_ml), sensed)
+    return LevelStep(moment(at), moment(before_at), about(change_ml), about(programmed_ml), sensed)
 
 
 def test_dates_are_computed_from_the_level_the_mean_and_the_boluses() -> None:
@@ -58,7 +63,7 @@ def test_dates_are_computed_from_the_level_the_mean_and_the_boluses() -> None:
 
     log = after(EMPTY, state, "P2D", **{ESTIMATED: 9.0})
 
-    assert log == LevelLog((Forecast(moment("P2D"), 9.0, moment("PT47H"), pytest.approx(1.0), 0.25),))
+    assert log == LevelLog((Forecast(moment("P2D"), 9.0, moment("PT47H"), about(1.0), 0.25),))
     changed = after(EMPTY, replace(state, flow_ml_per_day=2.0), "P2D", **{ESTIMATED: 9.0})
     assert changed.forecasts[0].flow_ml_per_day == 2.0
 
@@ -92,7 +97,7 @@ def test_boluses_count_since_the_last_refill_and_at_least_a_day(
 
     (forecast,) = after(EMPTY, state, "P4D", **{ESTIMATED: 9.0}).forecasts
 
-    assert forecast.bolus_ml_per_day == pytest.approx(rate)
+    assert forecast.bolus_ml_per_day == about(rate)
 
 
 def test_dates_are_recomputed_hourly_and_two_of_them_are_kept() -> None:
@@ -321,7 +326,7 @@ def test_a_refill_brings_a_level_of_its_own() -> None:
     flex = VolumeLog(rates=(Point(START, 0.4), Point(moment("PT4H"), 0.9)), program_since=START)
     flexing = happened(log, replace(state, volumes=flex), THERAPY, Event(type=EventType.REFILL), moment("PT8H"))
 
-    assert flexing.forecasts[0].flow_ml_per_day == pytest.approx(0.65)
+    assert flexing.forecasts[0].flow_ml_per_day == about(0.65)
     assert filled.forecasts == (Forecast(moment("PT8H"), 18.5, moment("PT8H"), 0.9, 0.0), late)
     assert filled.steps == log.steps
     assert [told(**fields).forecasts[0].level_ml for fields in ({}, {"residual_ml": 50.0, "injected_ml": 20.0})] == [

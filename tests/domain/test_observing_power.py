@@ -25,6 +25,11 @@ UNSEEN = PumpState()
 DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
 
 
+def about(value: float) -> Any:
+    """The number, as exact as arithmetic lets it be."""
+    return pytest.approx(value)
+
+
 def cared(*records: dict[str, Any], at: str = "P400D", zone: str = "UTC") -> Therapy:
     """A therapy with care records."""
     return profiles_of({}, care=records, zone=ZoneInfo(zone)).therapy(moment(at))
@@ -155,7 +160,7 @@ def test_a_battery_s_slope_of_two_weeks_is_held_against_the_days_before() -> Non
 
     found = trended(before, recent)
 
-    assert found == Trend(START, pytest.approx(-5.0), pytest.approx(-1.0), pytest.approx(2835.0))
+    assert found == Trend(START, about(-5.0), about(-1.0), about(2835.0))
     assert trended(before[1:], recent) is None
     assert trended(before, [*recent[:7], *[0] * 6, recent[13]]) is not None
     assert trended(before, [*recent[:6], *[0] * 7, recent[13]]) is None
@@ -328,8 +333,8 @@ def test_a_day_is_over_with_the_first_volume_of_the_next() -> None:
     assert done == Drift(
         (moment("P1D"), 1.5, 2.55),
         moment("P2D"),
-        learning=(pytest.approx(0.1),),
-        newest=(pytest.approx(0.1),),
+        learning=(about(0.1),),
+        newest=(about(0.1),),
         at=moment("P1D"),
     )
     stopped = drifted(OPENED, "P1D", 0.5, running=False)
@@ -364,17 +369,17 @@ def test_after_fourteen_days_a_pump_s_own_usual_value_is_known() -> None:
         done = drifted(known, "P1D", 1.0, 1.0 + values[-1])
         assert done.at == moment("P1D")
         assert len(done.newest) == 7
-        assert done.newest[-1] == pytest.approx(values[-1])
+        assert done.newest[-1] == about(values[-1])
         assert done.learning == ()
         assert done.sums == Sums()
         return done.usual, done.spread
 
     twelve = [0.0, 0.02] * 6
-    assert learned([*twelve, 0.0, 0.02]) == (pytest.approx(0.01), 0.03)
+    assert learned([*twelve, 0.0, 0.02]) == (about(0.01), 0.03)
     assert learned([0.2, 0.0] * 7)[0] == 0.05
     assert learned([-0.2, 0.0] * 7)[0] == -0.05
-    assert learned([0.0] * 4 + [0.04] * 6 + [0.3] * 4) == (pytest.approx(0.04), pytest.approx(1.4826 * 0.04))
-    assert learned([0.04, -0.04] * 7) == (pytest.approx(0.0), pytest.approx(1.4826 * 0.04))
+    assert learned([0.0] * 4 + [0.04] * 6 + [0.3] * 4) == (about(0.04), about(1.4826 * 0.04))
+    assert learned([0.04, -0.04] * 7) == (about(0.0), about(1.4826 * 0.04))
     assert drifted(replace(OPENED, learning=(0.0,) * 12), "P1D", 1.0).usual is None
 
 
@@ -386,8 +391,8 @@ def test_further_days_are_held_against_it() -> None:
 
     done = drifted(known, "P1D", 1.0, 1.09)
 
-    assert done.sums == Sums(pytest.approx(2.5), 0.0, 0, 3)
-    assert done.newest == (*known.newest[1:], pytest.approx(0.09))
+    assert done.sums == Sums(about(2.5), 0.0, 0, 3)
+    assert done.newest == (*known.newest[1:], about(0.09))
     assert (done.at, done.usual, done.spread) == (moment("P1D"), 0.01, 0.04)
 
 
@@ -407,7 +412,7 @@ def test_a_sum_grows_by_what_lies_beyond_half_a_spread(value: float, sums: Sums)
     """At most three spreads count; exactly half a spread is quiet."""
     found = Sums(2.0, 2.0, 2, 2).add(value, 0.0, 1.0)
 
-    assert (found.up, found.down) == (pytest.approx(sums.up), pytest.approx(sums.down))
+    assert (found.up, found.down) == (about(sums.up), about(sums.down))
     assert (found.quiet_up, found.quiet_down) == (sums.quiet_up, sums.quiet_down)
 
 
@@ -449,9 +454,9 @@ def test_a_refill_counts_from_two_millilitres_on() -> None:
     """Ten percent are two spreads."""
     first = drift.refilled(None, UNSEEN, THERAPY, outcome("P10D"))
 
-    assert first == RefillDrift(moment("P10D"), Sums(pytest.approx(1.5), 0.0, 0, 1))
+    assert first == RefillDrift(moment("P10D"), Sums(about(1.5), 0.0, 0, 1))
     second = drift.refilled(first, UNSEEN, THERAPY, outcome("P20D", 2.0, 1.8))
-    assert second == RefillDrift(moment("P20D"), Sums(0.0, pytest.approx(1.5), 1, 0))
+    assert second == RefillDrift(moment("P20D"), Sums(0.0, about(1.5), 1, 0))
     assert drift.refilled(first, UNSEEN, THERAPY, outcome("P20D", 1.99, 1.0)) is first
     assert drift.refilled(None, UNSEEN, THERAPY, outcome("P20D", 1.99, 1.0)) is None
 
@@ -485,7 +490,7 @@ def test_a_review_of_refills_counts_once() -> None:
     again = drift.refilled(done, UNSEEN, therapy, outcome("P30D"))
     older = drift.refilled(replace(known, reviewed_at=moment("P14D")), UNSEEN, therapy, outcome("P20D"))
 
-    assert done == RefillDrift(moment("P20D"), Sums(pytest.approx(1.5), 0.0, 0, 1), moment("P15D"))
+    assert done == RefillDrift(moment("P20D"), Sums(about(1.5), 0.0, 0, 1), moment("P15D"))
     assert again is not None
-    assert again.sums.up == pytest.approx(3.0)
+    assert again.sums.up == about(3.0)
     assert older == done

@@ -38,7 +38,7 @@ THERAPY = profiles_of({}).therapy(START)
 EMPTY, UNSEEN = ScanLog(), PumpState()
 DECLARED = Mri(START, declared_at=START)
 SEEN = Mri(START, last_seen_at=START)
-RATE, CHECKSUM = "flow_programmed_ml_per_day", "program_checksum"
+RATE = "flow_programmed_ml_per_day"
 
 
 def after(log: ScanLog, at: str, state: PumpState = UNSEEN, therapy: Therapy = THERAPY, **said: Any) -> ScanLog:
@@ -252,7 +252,7 @@ def test_alarms_other_than_the_stall_s_sound_until_a_report_without_them() -> No
 
 def test_an_alarm_that_begins_with_a_declared_mri_is_trapped() -> None:
     """One that begins later, or at an undeclared one, is not; nor does one that goes on begin."""
-    alarms = {"alarms": ["low_reservoir"]}
+    alarms: dict[str, Any] = {"alarms": ["low_reservoir"]}
 
     assert after(EMPTY, "PT0H", PumpState(mri=DECLARED), **alarms).trapped_at == START
     assert after(EMPTY, "PT1S", PumpState(mri=DECLARED), **alarms).trapped_at is None
@@ -495,14 +495,14 @@ def test_another_pump_remembers_nothing_of_fields_and_other_events_say_nothing()
 
 def test_programs_are_remembered_from_when_they_were_first_told() -> None:
     """By reports and by their own records; an older word than the newest says nothing."""
-    log = told(after(EMPTY, "PT1H", **{CHECKSUM: "a"}), EventType.PROGRAM_CHANGE, "PT2H", new_checksum="b")
+    log = told(after(EMPTY, "PT1H", program_checksum="a"), EventType.PROGRAM_CHANGE, "PT2H", new_checksum="b")
 
     assert log.programs == (Program("a", moment("PT1H")), Program("b", moment("PT2H")))
-    assert after(log, "PT3H", **{CHECKSUM: "b"}) is log
+    assert after(log, "PT3H", program_checksum="b") is log
     assert told(log, EventType.PROGRAM_CHANGE, "PT1H59M", new_checksum="c") is log
     assert len(told(log, EventType.PROGRAM_CHANGE, "PT2H", new_checksum="c").programs) == 3
     for number in range(KEPT_PROGRAMS):
-        log = after(log, f"PT{4 + number}H", **{CHECKSUM: f"c{number}"})
+        log = after(log, f"PT{4 + number}H", program_checksum=f"c{number}")
     assert [program.checksum for program in log.programs] == [f"c{number}" for number in range(KEPT_PROGRAMS)]
 
 
@@ -513,24 +513,24 @@ EXPOSED = ScanLog(
 
 def test_the_first_program_told_after_an_exposure_is_laid_to_it_however_late() -> None:
     """A later change for a day after its end, inclusive; one that is the same as before never."""
-    first = after(EXPOSED, "P9D", **{CHECKSUM: "b"})
-    same = after(EXPOSED, "PT3H", **{CHECKSUM: "a"})
+    first = after(EXPOSED, "P9D", program_checksum="b")
+    same = after(EXPOSED, "PT3H", program_checksum="a")
 
     assert first.altered == Alteration(moment("P9D"), START, "a")
     assert first.exposure == Exposure(START, moment("PT2H"), "a", checked=True)
     assert (same.altered, same.exposure) == (None, first.exposure)
-    assert after(same, "PT26H", **{CHECKSUM: "b"}).altered == Alteration(moment("PT26H"), START, "a")
-    assert after(same, "PT26H1S", **{CHECKSUM: "b"}).altered is None
+    assert after(same, "PT26H", program_checksum="b").altered == Alteration(moment("PT26H"), START, "a")
+    assert after(same, "PT26H1S", program_checksum="b").altered is None
 
 
 def test_of_one_exposure_the_first_change_is_remembered() -> None:
     """Another exposure has one of its own."""
-    changed = after(EXPOSED, "PT3H", **{CHECKSUM: "b"})
-    again = after(changed, "PT4H", **{CHECKSUM: "c"})
+    changed = after(EXPOSED, "PT3H", program_checksum="b")
+    again = after(changed, "PT4H", program_checksum="c")
     other = replace(changed, exposure=Exposure(moment("PT5H"), moment("PT5H"), "b"))
 
     assert again.altered == changed.altered
-    assert after(other, "PT6H", **{CHECKSUM: "c"}).altered == Alteration(moment("PT6H"), moment("PT5H"), "b")
+    assert after(other, "PT6H", program_checksum="c").altered == Alteration(moment("PT6H"), moment("PT5H"), "b")
 
 
 def test_a_program_told_before_an_exposure_is_none_after_it() -> None:
@@ -546,12 +546,12 @@ def test_where_no_program_was_known_before_the_first_one_after_it_is_taken_for_i
     """A change after that is one."""
     log = ScanLog(exposure=Exposure(START, START))
 
-    first = after(log, "PT1H", **{CHECKSUM: "a"})
+    first = after(log, "PT1H", program_checksum="a")
 
     assert (first.altered, first.exposure) == (None, Exposure(START, START, "a", checked=True))
-    assert after(first, "PT2H", **{CHECKSUM: "b"}).altered == Alteration(moment("PT2H"), START, "a")
+    assert after(first, "PT2H", program_checksum="b").altered == Alteration(moment("PT2H"), START, "a")
     unnamed = ScanLog(exposure=Exposure(START, START, checked=True))
-    assert after(unnamed, "PT1H", **{CHECKSUM: "a"}).exposure == Exposure(START, START, "a", checked=True)
+    assert after(unnamed, "PT1H", program_checksum="a").exposure == Exposure(START, START, "a", checked=True)
 
 
 # Rates -----------------------------------------------------------------------------------------------------------
@@ -602,7 +602,7 @@ def test_a_rate_never_seen_in_a_day_before_an_exposure_is_laid_to_it() -> None:
     log = rated(rates_exposed("P1D"), "P9D", 3.0)
 
     assert log.altered == Alteration(moment("P9D"), moment("P1D"), "0.5, 1.25", schedule=True)
-    assert log.exposure == replace(rates_exposed("P1D", checked=True).exposure or Exposure(START, START))
+    assert log.exposure == rates_exposed("P1D", checked=True).exposure
     assert log.rates.values == (0.5, 1.25, 3.0)
     assert rated(rates_exposed("PT23H59M59S"), "P9D", 3.0).altered is None
     unlearnt = replace(rates_exposed("P1D"), rates=Rates())

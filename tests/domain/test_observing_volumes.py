@@ -34,6 +34,11 @@ SECOND = timedelta(seconds=1)
 RATE, COUNTER = "flow_programmed_ml_per_day", "volume_programmed_ml"
 
 
+def about(value: float) -> Any:
+    """The number, as exact as arithmetic lets it be."""
+    return pytest.approx(value)
+
+
 def after(*entries: dict[str, Any], log: VolumeLog = EMPTY, state: PumpState = UNSEEN) -> VolumeLog:
     """The log after reports; one that says nothing of volumes says that the motor runs."""
     for number, entry in enumerate(entries):
@@ -76,7 +81,7 @@ def test_a_rate_counts_for_as_long_as_it_was_in_force() -> None:
     """Half a day at 2.4 mL/day, then a day at 1.2; the counter told half as much of the first."""
     log = after({"at": "PT0H", RATE: 2.4, COUNTER: 0.0}, {"at": "PT12H", RATE: 1.2, COUNTER: 0.6}, {"at": "PT36H"})
 
-    assert (log.scheduled_ml, log.programmed_ml) == (pytest.approx(2.4), 0.6)
+    assert (log.scheduled_ml, log.programmed_ml) == (about(2.4), 0.6)
     assert (log.since, log.at, log.counted_at) == (START, moment("PT36H"), moment("PT12H"))
 
 
@@ -97,8 +102,8 @@ def test_without_a_counter_the_schedule_stands_in_for_it() -> None:
     log = after({"at": "PT0H", RATE: 2.4}, {"at": "PT12H"})
     counted = after({"at": "P1D", COUNTER: 50.0}, {"at": "P2D", COUNTER: 51.0}, log=log)
 
-    assert (log.programmed_ml, log.counter_ml, log.counted_at) == (pytest.approx(1.2), None, moment("PT12H"))
-    assert (counted.programmed_ml, counted.counter_ml) == (pytest.approx(3.4), 51.0)
+    assert (log.programmed_ml, log.counter_ml, log.counted_at) == (about(1.2), None, moment("PT12H"))
+    assert (counted.programmed_ml, counted.counter_ml) == (about(3.4), 51.0)
 
 
 def test_a_first_counter_after_reports_without_any_rate_counts_from_its_boot() -> None:
@@ -131,7 +136,7 @@ def test_over_a_reboot_the_larger_of_counter_and_schedule_counts(counter: float,
     """What the old boot programmed after its last counter went with it."""
     log = after({"at": "PT0H", RATE: 2.4, COUNTER: 5.0}, {"at": "PT12H", "boot_id": 2, COUNTER: counter})
 
-    assert log.programmed_ml == pytest.approx(5.0 + added)
+    assert log.programmed_ml == about(5.0 + added)
     assert (log.counter_ml, log.counted_at, log.boot_id) == (counter, moment("PT12H"), 2)
 
 
@@ -233,7 +238,7 @@ def test_the_larger_total_is_what_the_program_asked_for() -> None:
 
     assert programmed_between_ml(first, reading("PT1H", 9.0, 2.5, 1.2)) == 0.5
     assert programmed_between_ml(first, reading("PT1H", 9.0, 2.1, 2.0)) == 1.0
-    assert unexplained_ml(first, reading("PT1H", 8.0, 2.0, 2.0)) == pytest.approx(2.0 - 1.145)
+    assert unexplained_ml(first, reading("PT1H", 8.0, 2.0, 2.0)) == about(2.0 - 1.145)
 
 
 @pytest.mark.parametrize(
@@ -306,22 +311,20 @@ def test_the_mean_rate_is_of_the_day_before_while_the_program_is_the_same() -> N
     rates = (Point(START, 0.4), Point(moment("PT6H"), 1.0), Point(moment("PT18H"), 0.4))
     log = VolumeLog(rates=rates, program_since=START)
 
-    assert mean_rate_ml_per_day(log, moment("PT24H"), 0.4) == pytest.approx(0.7)
-    assert mean_rate_ml_per_day(log, moment("PT30H"), None) == pytest.approx(0.7)
-    assert mean_rate_ml_per_day(log, moment("PT33H"), 1.0) == pytest.approx((9 * 1.0 + 15 * 0.4) / 24)
+    assert mean_rate_ml_per_day(log, moment("PT24H"), 0.4) == about(0.7)
+    assert mean_rate_ml_per_day(log, moment("PT30H"), None) == about(0.7)
+    assert mean_rate_ml_per_day(log, moment("PT33H"), 1.0) == about((9 * 1.0 + 15 * 0.4) / 24)
     assert mean_rate_ml_per_day(log, moment("P1D"), 0.9) == 0.9
     began = changed(log, program_since=moment("PT12H"))
-    assert mean_rate_ml_per_day(began, moment("PT24H"), 0.4) == pytest.approx(0.7)
-    assert mean_rate_ml_per_day(began, moment("PT20H"), None) == pytest.approx((6 * 1.0 + 2 * 0.4) / 8)
+    assert mean_rate_ml_per_day(began, moment("PT24H"), 0.4) == about(0.7)
+    assert mean_rate_ml_per_day(began, moment("PT20H"), None) == about((6 * 1.0 + 2 * 0.4) / 8)
 
 
 def test_the_mean_rate_is_of_no_more_than_the_rates_that_are_known() -> None:
     """A program older than its oldest known rate: what ran before, nobody knows any more."""
     rates = (Point(moment("PT6H"), 0.4), Point(moment("PT12H"), 1.0))
 
-    assert mean_rate_ml_per_day(VolumeLog(rates=rates, program_since=START), moment("PT18H"), None) == pytest.approx(
-        0.7
-    )
+    assert mean_rate_ml_per_day(VolumeLog(rates=rates, program_since=START), moment("PT18H"), None) == about(0.7)
 
 
 def test_the_mean_rate_before_a_rate_that_is_known_already_leaves_it_out() -> None:
@@ -329,7 +332,7 @@ def test_the_mean_rate_before_a_rate_that_is_known_already_leaves_it_out() -> No
     rates = (Point(START, 0.4), Point(moment("PT6H"), 1.0), Point(moment("PT18H"), 0.4))
     log = VolumeLog(rates=rates, program_since=START)
 
-    assert mean_rate_ml_per_day(log, moment("PT12H"), 0.4) == pytest.approx(0.7)
+    assert mean_rate_ml_per_day(log, moment("PT12H"), 0.4) == about(0.7)
 
 
 def test_the_mean_rate_of_a_program_that_begins_now_is_its_rate() -> None:
@@ -349,10 +352,10 @@ def test_totals_between_two_reports_grow_evenly() -> None:
     before = after({"at": "PT0H", RATE: 2.4, COUNTER: 2.0}, {"at": "PT12H"})
     later = after({"at": "PT36H", RATE: 2.4, COUNTER: 7.2}, log=before)
 
-    assert totals_at(before, later, moment("PT18H")) == (pytest.approx(4.2), pytest.approx(1.8))
-    assert totals_at(before, later, moment("PT12H")) == (pytest.approx(3.2), pytest.approx(1.2))
-    assert totals_at(before, later, moment("PT36H")) == (7.2, pytest.approx(3.6))
-    assert totals_at(before, later, moment("P9D")) == (7.2, pytest.approx(3.6))
+    assert totals_at(before, later, moment("PT18H")) == (about(4.2), about(1.8))
+    assert totals_at(before, later, moment("PT12H")) == (about(3.2), about(1.2))
+    assert totals_at(before, later, moment("PT36H")) == (7.2, about(3.6))
+    assert totals_at(before, later, moment("P9D")) == (7.2, about(3.6))
 
 
 def test_totals_before_both_reports_are_counted_back_and_never_negative() -> None:
@@ -360,7 +363,7 @@ def test_totals_before_both_reports_are_counted_back_and_never_negative() -> Non
     before = VolumeLog(at=moment("P1D"), programmed_ml=2.0, scheduled_ml=1.0, rates=(Point(START, 2.4),))
     later = changed(before, at=moment("P2D"), programmed_ml=9.0, scheduled_ml=9.0)
 
-    assert totals_at(before, later, moment("PT18H")) == (pytest.approx(1.4), pytest.approx(0.4))
+    assert totals_at(before, later, moment("PT18H")) == (about(1.4), about(0.4))
     assert totals_at(before, later, START) == (0.0, 0.0)
 
 
