@@ -830,8 +830,9 @@ def test_what_failed_before_an_alert_was_raised_again_hurries_nothing() -> None:
     """The failed step was one of the climb before."""
     case = replace(HIGH, raised_at=NOON + minutes(30))
     failed = Sent(last_step_at=NOON + minutes(20), last_step_failed=True)
+    climb = Climb(Ladder.HIGH, NOON, 4, ended_at=NOON + minutes(25), ended_reason=Silence.CONFIRMED)
 
-    decision = plan(case, Climb(Ladder.HIGH, NOON, 4), ROSTER, failed, POLICY, NOON + minutes(30))
+    decision = plan(case, climb, ROSTER, failed, POLICY, NOON + minutes(30))
 
     assert decision.due == (Due(0, "ada", Channel.EMAIL, Cause.STEP_DUE),)
     assert decision.climb.next_step_at == NOON + minutes(35)

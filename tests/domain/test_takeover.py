@@ -193,7 +193,7 @@ def test_a_clock_behind_the_raising_is_taken_as_the_raising() -> None:
 
     decision = decided(trap(at), stall(1, ADA, confirmed_at=NOON + minutes(1)), at - minutes(1))
 
-    assert decision.climb == Climb(Ladder.HIGH, at, 1, at + minutes(5), took_over_at=at)
+    assert decision.climb == Climb(Ladder.HIGH, at, 1, at + minutes(5), took_over_at=at, raised_at=at)
 
 
 def test_a_thread_without_a_climb_only_tells_who_was_told() -> None:
@@ -204,7 +204,7 @@ def test_a_thread_without_a_climb_only_tells_who_was_told() -> None:
     decision = decided(trap(at), Thread(None, Sent(), None, (replace(ADA, person="cleo", step=4), untold)), at)
 
     assert decision.due == (replace(TOLD_ADA, person="cleo"), Due(0, "ada", Channel.EMAIL, Cause.STEP_DUE))
-    assert decision.climb == Climb(Ladder.HIGH, at, 1, at + minutes(5), took_over_at=at)
+    assert decision.climb == Climb(Ladder.HIGH, at, 1, at + minutes(5), took_over_at=at, raised_at=at)
 
 
 @pytest.mark.parametrize("ended", [Silence.STEPS_DONE, Silence.CONFIRMED])
