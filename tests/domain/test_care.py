@@ -11,7 +11,7 @@ import pytest
 
 from streams.domain.care import CareKind, CareRecord, CareRejected, care_document, care_from
 from streams.domain.profile import STRICTEST, ProfileHistory
-from streams.domain.rule import RuleBook, Setting, setting_refused
+from streams.domain.rule import RuleBook, Setting, Variant, setting_refused
 from streams.domain.telemetry import NO_CONTROLS
 from streams.rehearsal import profiles_of
 from streams.rulebook import load
@@ -267,3 +267,11 @@ def test_a_record_is_written_without_what_nobody_said() -> None:
     assert list(care_document(record)) == [
         "care_id", "pump_id", "kind", "valid_from", "valid_until", "person", "reason", "rule_id", "parameter", "value"
     ]  # fmt: skip
+
+
+def test_a_setting_is_held_against_the_default_of_its_own_pump() -> None:
+    """What is looser than the default of most is no looser than that of a variant, and then needs no end."""
+    book = RuleBook((replace(SETTABLE["RSV-01"], variants=(Variant({"hours": 24.0}, drug="baclofen"),)),))
+
+    assert book.accepts(_set(24), profiles_of({}).therapy(NOON))
+    assert not book.accepts(_set(24), STRICTEST)

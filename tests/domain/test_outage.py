@@ -84,7 +84,8 @@ def test_the_outage_is_the_cause_in_the_fact_and_in_the_world_and_nothing_else_c
     assert [record.alert_id for record in world.ledger] == [record.alert_id for record in change.world.ledger]
     before = {record.alert_id: record for record in change.world.ledger}
     changed = {record.alert_id for record in world.ledger if record != before[record.alert_id]}
-    assert changed <= ended
+    assert changed == ended
+    assert {record.reason for record in world.ledger if record.alert_id in ended} == {Reason.SERVICE_OUTAGE}
 
 
 def test_an_outage_explains_only_silences_that_end() -> None:
