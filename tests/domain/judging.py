@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Final
 
 from streams.domain.alert import Episode, Priority, PriorityStep
@@ -12,9 +11,8 @@ from streams.domain.profile import ProfileHistory
 from streams.domain.rule import Finding, Presence, View
 from streams.domain.world import PumpState
 from streams.rehearsal import START, profiles_of
-from streams.rulebook import load
+from tests.shipped import RULES
 
-RULES: Final = load(Path(__file__).parents[2] / "alert_rules")
 BACLOFEN: Final = profiles_of({})
 SECOND: Final = timedelta(seconds=1)
 MINUTE: Final = timedelta(minutes=1)

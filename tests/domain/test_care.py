@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,12 +13,11 @@ from streams.domain.profile import STRICTEST, ProfileHistory
 from streams.domain.rule import RuleBook, Setting, Variant, setting_refused
 from streams.domain.telemetry import NO_CONTROLS
 from streams.rehearsal import profiles_of
-from streams.rulebook import load
+from tests.shipped import RULES
 
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
 DAYS_90 = timedelta(days=90)
 SECOND = timedelta(seconds=1)
-RULES = load(Path(__file__).parents[2] / "alert_rules")
 SETTABLE = RuleBook(
     (
         replace(

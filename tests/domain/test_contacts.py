@@ -12,7 +12,8 @@ from streams.domain.observing.contacts import MAX_HELD, Timing, corrected, notic
 from streams.domain.pipeline import Disposition
 from streams.domain.world import encode_world
 from streams.rehearsal import START, moment, received_of
-from tests.domain.test_pipeline import BACLOFEN, RULES, Pump
+from tests.domain.test_pipeline import BACLOFEN, Pump
+from tests.shipped import RULES
 
 SECOND = timedelta(seconds=1)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -19,9 +18,8 @@ from streams.domain.profile import ProfileHistory
 from streams.domain.telemetry import Received
 from streams.domain.world import World, encode_world
 from streams.rehearsal import moment, profiles_of, received_of, rehearse
-from streams.rulebook import load
+from tests.shipped import RULES
 
-RULES = load(Path(__file__).parents[2] / "alert_rules")
 HIGH_RISK = {"risks": ["sci_t6_or_above"]}
 
 

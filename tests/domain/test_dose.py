@@ -16,7 +16,8 @@ from streams.domain.profile import PumpProfile
 from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Presence
 from streams.domain.world import PumpState, Session, Symptoms
 from streams.rehearsal import START, moment, profiles_of
-from tests.domain.views import MORPHINE, RULES, ZICONOTIDE, judged, step, track, view_at
+from tests.domain.views import MORPHINE, ZICONOTIDE, judged, step, track, view_at
+from tests.shipped import RULES
 
 LOW, MEDIUM, HIGH = Priority.LOW, Priority.MEDIUM, Priority.HIGH
 Told = tuple[str, float]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace as with_
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,10 +16,9 @@ from streams.domain.rule import ABSENT, MERGE_WINDOWS, NOT_EVALUABLE, Finding, P
 from streams.domain.telemetry import Received
 from streams.domain.world import Folded, PumpState, Resolution
 from streams.rehearsal import START, moment, profiles_of, received_of
-from streams.rulebook import load
 from tests.domain.typed import typed_rule
+from tests.shipped import RULES
 
-RULES = load(Path(__file__).parents[2] / "alert_rules")
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
 RULE = typed_rule("alarm: memory_error")

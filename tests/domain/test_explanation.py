@@ -9,8 +9,9 @@ from streams.domain.alert import Priority, PriorityStep
 from streams.domain.explanation import Explained, explain
 from streams.domain.rule import Presence, RuleBook, Variant
 from streams.rehearsal import START, moment, profiles_of
-from tests.domain.test_pipeline import BACLOFEN, RULES, Pump
+from tests.domain.test_pipeline import BACLOFEN, Pump
 from tests.domain.typed import typed_rule
+from tests.shipped import RULES
 
 HOUR = timedelta(hours=1)
 

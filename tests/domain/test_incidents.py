@@ -16,7 +16,8 @@ from streams.domain.profile import ProfileHistory
 from streams.domain.rule import ABSENT, NOT_EVALUABLE, Finding, Presence, View
 from streams.domain.world import PumpState, Session
 from streams.rehearsal import START, profiles_of
-from tests.domain.judging import BACLOFEN, DAY, HOUR, MINUTE, RULES, SECOND, episode, judged, steps_of
+from tests.domain.judging import BACLOFEN, DAY, HOUR, MINUTE, SECOND, episode, judged, steps_of
+from tests.shipped import RULES
 
 LOW, MEDIUM, HIGH = Priority.LOW, Priority.MEDIUM, Priority.HIGH
 NOW = timedelta(0)

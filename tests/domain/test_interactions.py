@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from hypothesis import given
@@ -21,11 +20,10 @@ from streams.domain.silence import Hearing
 from streams.domain.telemetry import Motor, Received
 from streams.domain.world import World
 from streams.rehearsal import START, moment, profiles_of, received_of
-from streams.rulebook import load
 from tests.domain.laws import HUNDREDS, LIVES, SECOND, UNCOUNTED
+from tests.shipped import RULES
 
 pytestmark = HUNDREDS
-RULES = load(Path(__file__).parents[2] / "alert_rules")
 BACLOFEN: dict[str, Any] = {}
 AT_RISK = {"risks": ["prior_withdrawal"]}
 NON_DELIVERY = frozenset(

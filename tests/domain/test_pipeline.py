@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -23,9 +22,8 @@ from streams.domain.silence import Hearing
 from streams.domain.telemetry import Received
 from streams.domain.world import LATENESS, MAX_WINDOW_REPORTS, Folded, PumpState, Resolution, World, snapshot
 from streams.rehearsal import START, moment, profiles_of, received_of
-from streams.rulebook import load
+from tests.shipped import RULES
 
-RULES = load(Path(__file__).parents[2] / "alert_rules")
 BACLOFEN = profiles_of({})
 MORPHINE = profiles_of(
     {"drugs": [{"name": "morphine", "concentration_ug_per_ml": 10000}], "prescribed_ug_per_day": 1000}

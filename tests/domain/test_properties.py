@@ -6,7 +6,6 @@ import random
 from collections import Counter
 from datetime import timedelta
 from itertools import pairwise
-from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,12 +18,11 @@ from streams.domain.profile import ProfileHistory
 from streams.domain.silence import Hearing
 from streams.domain.telemetry import NORMAL_LEAD, Received, Report
 from streams.domain.world import LATENESS
-from streams.rulebook import load
 from tests.domain.laws import HUNDREDS, LIVES, SECOND, TOLD, UNCOUNTED, at_once, judging_all, slots
 from tests.domain.lives import PROFILES, START, arrive, arrive_together, deaf
+from tests.shipped import RULES
 
 pytestmark = HUNDREDS
-RULES = load(Path(__file__).parents[2] / "alert_rules")
 THOROUGH = judging_all(RULES)
 
 

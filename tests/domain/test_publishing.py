@@ -17,8 +17,9 @@ from streams.domain.rule import ABSENT, Finding, Presence, Rule, RuleBook, View
 from streams.domain.silence import Hearing
 from streams.domain.world import LATENESS, Arrivals, Folded, Gap, PumpState, World
 from streams.rehearsal import START, moment
-from tests.domain.test_pipeline import BACLOFEN, RULES, Pump
+from tests.domain.test_pipeline import BACLOFEN, Pump
 from tests.domain.typed import typed_rule
+from tests.shipped import RULES
 
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,9 +14,8 @@ from streams.domain.observing.fills import FillLog, Outcome, over_infused, refil
 from streams.domain.rule import View
 from streams.domain.world import World
 from streams.rehearsal import Recorded, moment, profiles_of, received_of, rehearse
-from streams.rulebook import load
+from tests.shipped import RULES
 
-RULES = load(Path(__file__).parents[2] / "alert_rules")
 MORPHINE: Mapping[str, Any] = {
     "drugs": [{"name": "morphine", "concentration_ug_per_ml": 10000.0}],
     "prescribed_ug_per_day": 5000.0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +15,8 @@ from streams.domain.rule import RuleBook
 from streams.domain.silence import FRESH, Hearing
 from streams.domain.world import Folded, PumpState, Resolution, World
 from streams.rehearsal import START, moment, profiles_of
-from streams.rulebook import load
+from tests.shipped import RULES
 
-RULES = load(Path(__file__).parents[2] / "alert_rules")
 BACLOFEN = profiles_of({})
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)

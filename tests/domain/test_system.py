@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,9 +20,8 @@ from streams.domain.system import (
     notification_failure,
 )
 from streams.rehearsal import START
-from streams.rulebook import load
+from tests.shipped import RULES
 
-RULES = load(Path(__file__).parents[2] / "alert_rules")
 STORM, FAILURE = RULES["SYS-01"], RULES["SYS-02"]
 SILENCE = OpenSystemAlert("SYS-01", "silence/north", Priority.HIGH)
 MINUTE = timedelta(minutes=1)

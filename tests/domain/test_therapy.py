@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,9 +22,8 @@ from streams.domain.observing.series import Series, added
 from streams.domain.rule import Finding, Presence, View
 from streams.domain.world import PumpState, World
 from streams.rehearsal import START, profiles_of, received_of, rehearse
-from streams.rulebook import load
+from tests.shipped import RULES
 
-RULES = load(Path(__file__).parents[2] / "alert_rules")
 DAY = timedelta(days=1)
 HOUR = timedelta(hours=1)
 BACLOFEN = profiles_of({})

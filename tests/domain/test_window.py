@@ -13,7 +13,8 @@ from streams.domain.observing.contacts import ContactLog, Notice
 from streams.domain.rule import RuleBook
 from streams.domain.world import MAX_GAPS, MAX_WINDOW_REPORTS, Arrivals, Folded, Gap, PumpState, World
 from streams.rehearsal import START, moment, received_of
-from tests.domain.test_pipeline import BACLOFEN, RULES, Pump
+from tests.domain.test_pipeline import BACLOFEN, Pump
+from tests.shipped import RULES
 
 HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, tzinfo
-from pathlib import Path
 from typing import Any
 
 from streams.domain.alert import Episode, Priority, PriorityStep
 from streams.domain.rule import Finding, View
 from streams.domain.world import PumpState
 from streams.rehearsal import moment, profiles_of
-from streams.rulebook import load
+from tests.shipped import RULES
 
-RULES = load(Path(__file__).parents[2] / "alert_rules")
 MORPHINE = {"drugs": [{"name": "morphine", "concentration_ug_per_ml": 10000.0}], "prescribed_ug_per_day": 4800.0}
 ZICONOTIDE = {"drugs": [{"name": "ziconotide", "concentration_ug_per_ml": 25.0}], "prescribed_ug_per_day": 12.0}
 PROMETRA = {"family": "prometra"}

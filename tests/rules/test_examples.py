@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from streams.domain.rule import Rule
 from streams.rehearsal import try_example
-from streams.rulebook import examples, load
-
-RULES = load(Path(__file__).parents[2] / "alert_rules")
+from streams.rulebook import examples
+from tests.shipped import RULES
 
 
 @pytest.mark.parametrize(

@@ -174,3 +174,13 @@ def test_the_schema_knows_the_keys_of_rule_files() -> None:
     assert {"required": ["threshold"]} in schema["$defs"]["Node"]["oneOf"]
     assert schema["$defs"]["Node"]["additionalProperties"] is False
     assert json.loads(rule_file.schema_text()) == schema
+
+
+@pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ("{a: ", "}"), ("- ", "")])
+def test_a_file_that_is_nested_without_end_is_refused(tmp_path: Path, opened: str, closed: str) -> None:
+    """The reader in C has no guard of its own, and would take the process with it."""
+    (tmp_path / "site").mkdir()
+    file = tmp_path / "site" / "deep.yaml"
+    file.write_text(opened * 200_000 + "1" + closed * 200_000)
+
+    assert [str(error) for error in rulebook.survey(tmp_path).errors] == [f"{file}:1: nested too deeply"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from streams.domain.rule import Rule
-from tests.rules.wording import FILE, RULES, TOLD, section
+from tests.rules.wording import FILE, TOLD, section
+from tests.shipped import RULES
 
 WRITTEN = {text.partition("\n")[0]: text for text in FILE.read_text("utf-8").rstrip("\n").split("\n\n")}
 

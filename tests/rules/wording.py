@@ -11,10 +11,9 @@ from zoneinfo import ZoneInfo
 from streams.domain.alert import AlertEvent
 from streams.domain.rule import Rule, RuleBook
 from streams.rehearsal import moment, offset_of, profiles_of, received_of, rehearse
-from streams.rulebook import load
+from tests.shipped import RULES
 
 FILE: Final = Path(__file__).with_name("wording.txt")
-RULES: Final = load(Path(__file__).parents[2] / "alert_rules")
 TOLD: Final = tuple(rule for rule in RULES if rule.lives_in == "worker")
 """The rules whose examples tell a pump's story; those of the system itself tell none."""
 
