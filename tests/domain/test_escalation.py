@@ -576,6 +576,29 @@ def test_what_is_raised_again_and_again_reaches_the_physician_in_time() -> None:
     assert steps == {step: NOON + minutes(at) for step, at in enumerate((0, 5, 10, 20))}
 
 
+def test_everyone_is_told_again_half_an_hour_after_the_raising_that_told_everyone() -> None:
+    """Past the last step the pages of a raising are a repeat."""
+    raised = NOON + minutes(45)
+    climb, sent = Climb(Ladder.HIGH, NOON, 5), Sent(last_step_at=NOON + minutes(30))
+
+    decision = plan(replace(HIGH, raised_at=raised), climb, ROSTER, sent, POLICY, raised)
+
+    assert {due.cause for due in decision.due} == {Cause.RAISED_AGAIN}
+    assert {(due.step, due.person) for due in decision.due} == {(4, contact.person) for contact in ROSTER}
+    assert decision.climb == Climb(Ladder.HIGH, NOON, 5, raised + minutes(30), raised_at=raised)
+
+
+def test_with_nobody_on_the_roster_a_raising_moves_no_repeat() -> None:
+    """The try that found nobody counts, not the raising."""
+    raised = NOON + minutes(33)
+    climb, sent = Climb(Ladder.HIGH, NOON, 5), Sent(last_step_at=NOON + minutes(30), last_step_failed=True)
+
+    decision = plan(replace(HIGH, raised_at=raised), climb, (), sent, POLICY, raised)
+
+    assert decision.due == ()
+    assert decision.climb.next_step_at == NOON + minutes(35)
+
+
 def test_what_waits_for_the_morning_is_raised_again_without_a_page() -> None:
     """Nobody was told yet; in the morning the page tells all of it."""
     at_night = NOON + minutes(11 * 60)

@@ -490,6 +490,63 @@ def test_another_pump_remembers_nothing_of_fields_and_other_events_say_nothing()
     assert told(log, EventType.STALL_STARTED, "PT1H", new_checksum="b") is log
 
 
+def _met(at: str) -> ScanLog:
+    """A log in which all happened at one moment."""
+    moment_at = moment(at)
+    return ScanLog(
+        sounding=(Span(moment_at),),
+        trapped_at=moment_at,
+        interrogated_at=moment_at,
+        delivered_at=moment_at,
+        scheduled_for=moment("P9D"),
+        scheduled_at=moment_at,
+        valve="open",
+        valve_at=moment_at,
+        valve_reset_at=moment_at,
+        level_of=moment_at,
+        level_ml=12.0,
+        programs=(Program("a", moment_at),),
+        exposure=Exposure(moment_at, moment_at, "a"),
+        altered=Alteration(moment_at, moment_at, "a"),
+        interference=(Interference(moment_at, 1),),
+        quiet=Quiet(2, 2),
+        quiet_at=moment_at,
+        told_emi=True,
+    )
+
+
+def test_a_replacement_that_is_told_late_keeps_what_came_after_it() -> None:
+    """All of it is the new pump's, to the second; a rate is learnt anew."""
+    log = replace(_met("PT2H"), rates=Rates((1.0,), START))
+
+    assert told(log, EventType.PUMP_REPLACED, "PT1H59M59S") == _met("PT2H")
+    assert told(log, EventType.PUMP_REPLACED, "PT2H") == EMPTY
+
+
+def test_what_the_old_pump_ran_is_not_held_against_the_new_one() -> None:
+    """The program before the field was the old pump's, and of the spans and programs only the newer ones stay."""
+    old, new = _met("PT1H"), _met("PT2H")
+    log = replace(
+        new,
+        sounding=(*old.sounding, *new.sounding),
+        interference=(*old.interference, *new.interference),
+        programs=old.programs,
+    )
+
+    kept = told(log, EventType.PUMP_REPLACED, "PT1H30M")
+
+    assert kept == replace(new, programs=(), exposure=Exposure(moment("PT2H"), moment("PT2H"), None))
+
+
+def test_without_interference_since_nothing_is_known_of_quiet_days() -> None:
+    """Whether the new pump tells of interference shows in its reports."""
+    log = replace(_met("PT2H"), interference=_met("PT1H").interference)
+
+    kept = told(log, EventType.PUMP_REPLACED, "PT1H30M")
+
+    assert kept == replace(_met("PT2H"), interference=(), quiet=Quiet(), told_emi=False)
+
+
 # Programs --------------------------------------------------------------------------------------------------------
 
 
