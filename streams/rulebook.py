@@ -89,10 +89,12 @@ def survey(path: Path, extra: Path | None = None, needs: Collection[str] = ()) -
         errors.extend(_strangers(rules, files))
         lacking = sorted(set(needs) - rules.keys())
         errors.extend(RuleError(path, 1, "id", f"no file has {rule_id}, which has to be there") for rule_id in lacking)
-    if errors:
-        return Survey(None, tuple(errors))
+    return Survey(None, tuple(errors)) if errors else _ordered(rules, path)
+
+
+def _ordered(rules: Mapping[str, Rule], path: Path) -> Survey:
+    """A rule is judged after those that it looks at, so that one round of judging is enough."""
     try:
-        # A rule is judged after those that it looks at, so that one round of judging is enough.
         before = {rule.id: sorted({*rule.child_of, *rule.follows} & rules.keys()) for rule in rules.values()}
         order = tuple(TopologicalSorter(before).static_order())
     except CycleError as error:

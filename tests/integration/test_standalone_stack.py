@@ -52,7 +52,9 @@ async def test_the_stack_from_its_first_start_to_its_second(standalone: Standalo
     await standalone.start()
     status = await standalone.status()
     await _everything_answers(status)
-    await standalone.until("alert 1: ", timeout=120)
+    # Which number it has is the database's affair: a transaction that is tried again takes another one.
+    await standalone.until("/alerts/", timeout=120)
+    opened = await alerts(str(status["postgres"]))
     beside = Standalone(standalone.var.parent, {"PUMPWATCH_VAR": str(standalone.var)})
     beside.child.log = beside.child.log.with_name("beside.txt")
     beside.child.start()
@@ -68,7 +70,8 @@ async def test_the_stack_from_its_first_start_to_its_second(standalone: Standalo
 
     again = await standalone.status()
     assert (again["gateway_token"], again["people"]) == (status["gateway_token"], status["people"])
-    assert 1 in await alerts(again["postgres"])
+    assert opened
+    assert opened.items() <= (await alerts(again["postgres"])).items()
     assert await standalone.stop() == 0
 
 

@@ -32,15 +32,14 @@ def changed_by_nobody(view: View, rule: Rule) -> Finding:
     if track is not None and _known_by_now(program.changes, unknown, track):
         return Finding(Presence.ABSENT, retract=Reason.LATE_EVIDENCE)
     heard_at, holds = view.state.reported_at, timedelta(minutes=parameters["holds_minutes"])
-    facts, changed, wakes = [], [], []
+    facts, changed_at, wakes = [], [], []
     for change in unknown:
-        held = held_until(view, change.at)
-        since = max(change.at, held) if held is not None else change.at
+        since = max(change.at, held_until(view, change.at) or change.at)
         if since > view.at:
             wakes.append(since)
         elif heard_at is None or heard_at < max(change.told_at, since) + holds:
             facts.append((since, max(change.told_at, since)))
-            changed.append(change.at)
+            changed_at.append(change.at)
     wake_at = min(wakes, default=None)
     if facts:
         # A record may move a change that its checksum showed before; that is the same change.
@@ -49,13 +48,12 @@ def changed_by_nobody(view: View, rule: Rule) -> Finding:
             Presence.PRESENT,
             reached(((Priority.HIGH, since) for since, _ in facts), view.at),
             wake_at=wake_at,
-            values={"since": f"{max(changed):%Y-%m-%d %H:%M UTC}"},
+            values={"since": f"{max(changed_at):%Y-%m-%d %H:%M UTC}"},
             parents=("MRI-06",),
             reminders=told_again(track, Priority.HIGH, newer, view.at),
         )
-    if track is None or not track.present:
-        return Finding(Presence.ABSENT, wake_at=wake_at)
-    return Finding(Presence.ABSENT, ended_at=heard_at, wake_at=wake_at)
+    ended_at = heard_at if track is not None and track.present else None
+    return Finding(Presence.ABSENT, ended_at=ended_at, wake_at=wake_at)
 
 
 def _known_by_now(changes: tuple[Change, ...], unknown: list[Change], track: Episode) -> bool:
