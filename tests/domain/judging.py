@@ -8,9 +8,10 @@ from typing import Final
 
 from streams.domain.alert import Episode, Priority, PriorityStep
 from streams.domain.profile import ProfileHistory
-from streams.domain.rule import Finding, Presence, View
+from streams.domain.rule import Finding, Presence
 from streams.domain.world import PumpState
 from streams.rehearsal import START, profiles_of
+from tests.domain.views import seen
 from tests.shipped import RULES
 
 BACLOFEN: Final = profiles_of({})
@@ -29,9 +30,8 @@ def judged(
     heard_at: datetime | None = None,
 ) -> Finding:
     """What the rule as shipped says at ``at``; ``tracks`` are the latest episodes of rules."""
-    rule, therapy = RULES[rule_id], known.therapy(at)
-    latest = {track.rule_id: track for track in tracks}
-    return rule.condition(View(state, therapy, latest, at, heard_at, book=RULES), rule)
+    rule = RULES[rule_id]
+    return rule.condition(seen(state, at, known, tracks, heard_at), rule)
 
 
 def steps_of(finding: Finding) -> list[tuple[Priority, timedelta]]:

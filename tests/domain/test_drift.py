@@ -11,9 +11,10 @@ import pytest
 
 from streams.domain.memory import EMPTY, Fact, Memory, Point
 from streams.domain.profile import STRICTEST
-from streams.domain.telemetry import Event, EventType, Motor, PumpId, Report
+from streams.domain.telemetry import Event, EventType, Motor
 from streams.domain.typed.drift import Cusum
 from streams.rehearsal import START
+from tests.domain.typed import report_of
 
 DRIFT = Cusum(of="volume_delivered_ml", to="volume_programmed_ml")
 NUMBERS = (1.0, 2.0, 0.0, 4.0, 0.05, 0.06, 7.0, 8.0, 0.01, 0.02)
@@ -25,17 +26,7 @@ SPOILED = Memory(KNOWN.since, KNOWN.until, KNOWN.points, (*NUMBERS[:2], 1.0, *NU
 def told(hours: float, **said: Any) -> Fact:
     """A report's measurements."""
     at = START + timedelta(hours=hours)
-    report = Report(
-        schema_version=1,
-        pump_id=PumpId("EX-1"),
-        boot_id=2,
-        seq=1,
-        event_time=at,
-        gateway_id="GW-1",
-        gateway_time=at,
-        **said,
-    )
-    return Fact(at, report, None, STRICTEST)
+    return Fact(at, report_of(at, boot_id=2, **said), None, STRICTEST)
 
 
 def happened(kind: EventType, hours: float) -> Fact:

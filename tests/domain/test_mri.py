@@ -148,18 +148,20 @@ def _overdue(mri: Mri | None, **fields: Any) -> PumpState:
     return PumpState(motor=Motor.STALLED, mri=mri, **{"confirmed_at": moment("PT0H"), **fields})
 
 
+AFTER_AN_END = [
+    ("PT1H9M59S", (), "PT1H10M"),
+    ("PT1H10M", (step(MEDIUM, "PT1H10M"),), "PT2H40M"),
+    ("PT2H39M59S", (step(MEDIUM, "PT1H10M"),), "PT2H40M"),
+    ("PT2H40M", (step(MEDIUM, "PT1H10M"), step(HIGH, "PT2H40M")), None),
+]
+"""Moments, steps and the next look after an MRI that ended at 40 minutes: T1 and T2 of MRI-02, and those of MRI-03."""
 ENDED = {"end": "ended 2026-11-02 00:40 UTC"}
 STILL_OPEN = {"end": "its window is open until 2026-11-02 02:00 UTC"}
 
 
 @pytest.mark.parametrize(
     ("at", "steps", "wake_at"),
-    [
-        ("PT1H9M59S", (), "PT1H10M"),
-        ("PT1H10M", (step(MEDIUM, "PT1H10M"),), "PT2H40M"),
-        ("PT2H39M59S", (step(MEDIUM, "PT1H10M"),), "PT2H40M"),
-        ("PT2H40M", (step(MEDIUM, "PT1H10M"), step(HIGH, "PT2H40M")), None),
-    ],
+    AFTER_AN_END,
 )
 def test_a_recovery_is_overdue_half_an_hour_after_the_end_and_gravely_two_hours_after_it(
     at: str, steps: tuple[Any, ...], wake_at: str | None
@@ -274,12 +276,7 @@ AFTER = {"end": "2026-11-02 00:40 UTC"}
 
 @pytest.mark.parametrize(
     ("at", "steps", "wake_at"),
-    [
-        ("PT1H9M59S", (), "PT1H10M"),
-        ("PT1H10M", (step(MEDIUM, "PT1H10M"),), "PT2H40M"),
-        ("PT2H39M59S", (step(MEDIUM, "PT1H10M"),), "PT2H40M"),
-        ("PT2H40M", (step(MEDIUM, "PT1H10M"), step(HIGH, "PT2H40M")), None),
-    ],
+    AFTER_AN_END,
 )
 @pytest.mark.parametrize("profile", [{}, MORPHINE])
 def test_an_interrogation_is_missed_half_an_hour_and_gravely_two_hours_after_the_end(

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from streams.domain.profile import STRICTEST
 from streams.domain.rule import View
-from streams.domain.telemetry import Battery, Emi, EmiLevel, Motor, PumpId, Report
+from streams.domain.telemetry import Battery, Emi, EmiLevel, Motor
 from streams.domain.typed.signals import (
     READERS,
     Parameter,
@@ -27,7 +26,7 @@ from streams.domain.typed.signals import (
 )
 from streams.domain.world import PumpState
 from streams.rehearsal import START
-from tests.domain.typed import node
+from tests.domain.typed import node, report_of
 
 SECOND = timedelta(seconds=1)
 
@@ -111,23 +110,10 @@ def test_a_number_that_was_not_given_is_missed_by_name() -> None:
         plain(Parameter("ml"))
 
 
-def _report(**said: Any) -> Report:
-    return Report(
-        schema_version=1,
-        pump_id=PumpId("EX-1"),
-        boot_id=1,
-        seq=1,
-        event_time=START,
-        gateway_id="GW-1",
-        gateway_time=START,
-        **said,
-    )
-
-
-def test_a_signal_is_read_from_its_part_of_the_report() -> None:
+def test_a_signal_is_read_from_its_part_of_thereport() -> None:
     """A part that is not there says nothing, and neither does one that leaves the signal out."""
-    full = _report(motor=Motor.STALLED, battery=Battery(voltage_v=2.5), emi=Emi(level=EmiLevel.MRI, count=3))
-    empty = _report()
+    full = report_of(motor=Motor.STALLED, battery=Battery(voltage_v=2.5), emi=Emi(level=EmiLevel.MRI, count=3))
+    empty = report_of()
 
     assert READERS["motor"](full) is Motor.STALLED
     assert READERS["battery.voltage_v"](full) == 2.5
@@ -140,11 +126,11 @@ def test_a_signal_is_read_from_its_part_of_the_report() -> None:
 
 def test_a_reader_is_made_of_a_signals_name() -> None:
     """The part before the dot, then what is in it."""
-    full = _report(motor=Motor.STALLED, battery=Battery(voltage_v=2.5))
+    full = report_of(motor=Motor.STALLED, battery=Battery(voltage_v=2.5))
 
     assert reader("motor")(full) is Motor.STALLED
     assert reader("battery.voltage_v")(full) == 2.5
-    assert reader("battery.voltage_v")(_report()) is None
+    assert reader("battery.voltage_v")(report_of()) is None
 
 
 def test_a_signal_inside_a_part_listens_to_the_part_and_has_a_name_without_dot() -> None:

@@ -13,13 +13,13 @@ from streams.domain.conditions import CONDITIONS
 from streams.domain.memory import Fact, Memory, Point
 from streams.domain.profile import STRICTEST, Therapy
 from streams.domain.rule import NO_MEMORY, Finding, Named, Presence, Rule, Variant, View
-from streams.domain.telemetry import Alarm, PumpId, Report
+from streams.domain.telemetry import Alarm, Report
 from streams.domain.typed import Part, compiled
 from streams.domain.typed.tree import NamedPart, known_condition
 from streams.domain.typed.truth import UNKNOWN, Truth
 from streams.domain.world import PumpState, Sample
 from streams.rehearsal import START, profiles_of
-from tests.domain.typed import node, set_for_one, settable, typed_rule
+from tests.domain.typed import node, report_of, set_for_one, settable, typed_rule
 
 RULE: Rule = typed_rule("alarm: memory_error")
 LOW_LEVEL = """
@@ -52,17 +52,7 @@ def view(
 
 def said(minutes: float, *, alarms: tuple[Alarm, ...] | None = None, celsius: float | None = None) -> Report:
     """A report of alarms or of a temperature."""
-    return Report(
-        schema_version=1,
-        pump_id=PumpId("EX-1"),
-        boot_id=1,
-        seq=1,
-        event_time=at(minutes),
-        gateway_id="GW-1",
-        gateway_time=at(minutes),
-        alarms=alarms,
-        temperature_celsius=celsius,
-    )
+    return report_of(at(minutes), alarms=alarms, temperature_celsius=celsius)
 
 
 def remembered(what: Part, *reports: Report, therapy: Therapy = STRICTEST) -> dict[str, Memory]:

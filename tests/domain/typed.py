@@ -14,9 +14,10 @@ from streams.domain.alert import Priority
 from streams.domain.care import CareKind, CareRecord
 from streams.domain.profile import ProfileHistory
 from streams.domain.rule import NOT_EVALUABLE, Finding, Rule, Setting, Variant, View
+from streams.domain.telemetry import PumpId, Report
 from streams.domain.typed import Escalation, Modifiers, Node, TypedCondition, compiled
 from streams.domain.typed.condition import NO_MODIFIERS
-from streams.rehearsal import profiles_of
+from streams.rehearsal import START, profiles_of
 
 _NODE: TypeAdapter[Node] = TypeAdapter(Node)
 
@@ -153,3 +154,17 @@ def set_for_one(value: float, valid_from: datetime, valid_until: datetime | None
         value=value,
     )
     return ProfileHistory(profiles_of({}).versions, (record,))
+
+
+def report_of(at: datetime = START, boot_id: int = 1, **said: Any) -> Report:
+    """A report of one pump with these measurements."""
+    return Report(
+        schema_version=1,
+        pump_id=PumpId("EX-1"),
+        boot_id=boot_id,
+        seq=1,
+        event_time=at,
+        gateway_id="GW-1",
+        gateway_time=at,
+        **said,
+    )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, tzinfo
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from streams.domain.alert import Episode, Priority, PriorityStep
+from streams.domain.profile import ProfileHistory
 from streams.domain.rule import Finding, View
 from streams.domain.world import PumpState
 from streams.rehearsal import moment, profiles_of
@@ -28,9 +29,20 @@ def view_at(
     zone: tzinfo = UTC,
 ) -> View:
     """What a condition sees at an offset; profile, later versions and care as in `profiles_of`."""
-    therapy = profiles_of(profile, later, care, zone).therapy(moment(at))
     heard = moment(heard_at) if heard_at is not None else None
-    return View(state, therapy, {track.rule_id: track for track in tracks}, moment(at), heard, book=RULES)
+    return seen(state, moment(at), profiles_of(profile, later, care, zone), tracks, heard)
+
+
+def seen(
+    state: PumpState,
+    at: datetime,
+    known: ProfileHistory,
+    tracks: Iterable[Episode] = (),
+    heard_at: datetime | None = None,
+) -> View:
+    """What a condition sees at a moment; ``tracks`` are the latest episodes of rules."""
+    latest = {track.rule_id: track for track in tracks}
+    return View(state, known.therapy(at), latest, at, heard_at, book=RULES)
 
 
 def judged(rule_id: str, at: str, state: PumpState, *tracks: Episode, **known: Any) -> Finding:
