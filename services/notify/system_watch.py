@@ -59,7 +59,7 @@ _SITES: Final = """
 _PUMPS: Final = """
     SELECT pump_id, min(site) AS site, count(*) AS opened FROM alert
     WHERE opened_at > $1::timestamptz - interval '5 minutes' AND pump_id IS NOT NULL
-    GROUP BY pump_id HAVING count(*) > $2::float8 / 2 ORDER BY count(*) DESC LIMIT $3
+    GROUP BY pump_id HAVING count(*) >= $2::float8 / 2 ORDER BY count(*) DESC LIMIT $3
 """
 
 _LOST: Final = """

@@ -81,6 +81,9 @@ STEPS: Final = {
 }
 """Who is told at each step (rules_catalogue.md A.5); a test holds it against the ladder itself."""
 
+AFTER_LAST: Final = {"L": "primary on call and site lead again"}
+"""Who is told after the last step, where it is not that one again."""
+
 RESOLUTIONS: Final = {
     "refilled": "Reservoir refilled",
     "delivery_restored": "Delivery checked and restored",
@@ -153,8 +156,8 @@ def care_field(pointer: str) -> str:
 
 
 def next_told(ladder: str, step: int) -> str:
-    """Whom a ladder's step tells; past the last one it repeats."""
+    """Whom a ladder's step tells; past the last one it repeats, or everyone on it is told whom the last did not reach."""
     steps = STEPS.get(ladder, ())
     if not steps:
         return "nobody"
-    return steps[step] if 0 <= step < len(steps) else f"{steps[-1]} again"
+    return steps[step] if 0 <= step < len(steps) else AFTER_LAST.get(ladder, f"{steps[-1]} again")

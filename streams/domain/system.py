@@ -77,7 +77,7 @@ def alarm_storm(observation: Observation, rule: Rule) -> Iterator[SystemFinding]
     """SYS-01: far more alerts than a site or a patient can have, or many devices silent at once.
 
     A site needs ``site_pumps`` at least with ``site_silent`` of them silent, or ``site_opened`` openings in 10 minutes;
-    smaller ones are judged pump by pump. Half of each threshold keeps a storm open.
+    smaller ones are judged pump by pump. Half of each threshold, inclusive, keeps a storm open.
     Source: rules_catalogue.md SYS-01, M.17.
     """
     limits = rule.parameters
@@ -85,7 +85,7 @@ def alarm_storm(observation: Observation, rule: Rule) -> Iterator[SystemFinding]
         yield from _silence_storm(seen, rule, limits)
         yield from _opening_storm(seen, rule, limits)
     for pump in observation.pumps:
-        if pump.opened > limits["patient_opened"] / 2:
+        if pump.opened >= limits["patient_opened"] / 2:
             what = "very many alerts of one pump within 5 minutes"
             opens = pump.opened > limits["patient_opened"]
             yield _storm(rule, f"pump/{pump.pump_id}", pump.site, what, opens=opens)
@@ -95,14 +95,14 @@ def _silence_storm(seen: SiteSeen, rule: Rule, limits: Mapping[str, Any]) -> Ite
     large = seen.pumps >= limits["site_pumps"]
     share = limits["silent_share"] * seen.pumps
     opens = large and seen.newly_silent >= limits["site_silent"] and seen.newly_silent > share
-    if opens or (large and seen.silent > share / 2):
+    if opens or (large and seen.silent >= share / 2):
         what = f"{seen.silent} of {seen.pumps} pumps of the site are silent"
         yield _storm(rule, f"silence/{seen.site or ''}", seen.site, what, opens=opens)
 
 
 def _opening_storm(seen: SiteSeen, rule: Rule, limits: Mapping[str, Any]) -> Iterator[SystemFinding]:
     limit = max(limits["site_opened"] - 1, limits["usual_factor"] * seen.usual_opened)
-    if seen.opened > limit / 2:
+    if seen.opened >= limit / 2:
         what = f"{seen.opened} alerts opened at the site within 10 minutes"
         yield _storm(rule, f"openings/{seen.site or ''}", seen.site, what, opens=seen.opened > limit)
 

@@ -181,12 +181,13 @@ def test_readings_of_an_episode_that_ended_open_no_other(track: Episode, counts:
 
 
 def test_the_message_shows_the_newest_reading_beside_what_is_usual() -> None:
-    """TMP-01: in degrees with one digit; what is not known is left out."""
+    """TMP-01: in degrees with one digit; what is not known is left out, and an alarm alone says that it is one."""
     spells = (_spell(4110), _spell(3700, 4120, first=MINUTE))
     told = replace(OPEN, present=False, ended_at=START + MINUTE)
     alarms: dict[str, Any] = {"alarms": (Alarm.OVER_TEMPERATURE,), "alarms_at": START}
+    alarm = {"said": "The pump's alarm for too high a temperature"}
 
-    assert judged("TMP-01", _warm(*spells), START + HOUR).values == {"temperature": "41.2", "usual": "36.6"}
-    assert judged("TMP-01", _warm(*spells, usual=0), START + HOUR).values == {"temperature": "41.2"}
-    assert judged("TMP-01", _warm(**alarms), START + HOUR).values == {"usual": "36.6"}
-    assert judged("TMP-01", _warm(*spells, **alarms), START + HOUR, tracks=[told]).values == {"usual": "36.6"}
+    assert judged("TMP-01", _warm(*spells), START + HOUR).values == {"said": "41.2 °C at the pump, usually 36.6 °C"}
+    assert judged("TMP-01", _warm(*spells, usual=0), START + HOUR).values == {"said": "41.2 °C at the pump"}
+    assert judged("TMP-01", _warm(**alarms), START + HOUR).values == alarm
+    assert judged("TMP-01", _warm(*spells, **alarms), START + HOUR, tracks=[told]).values == alarm

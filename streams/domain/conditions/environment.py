@@ -35,7 +35,7 @@ def too_warm(view: View, rule: Rule) -> Finding:
     if alarming:
         candidates.append((Priority.HIGH, view.state.alarms_at or view.at))
     if steps := reached(candidates, view.at):
-        return Finding(Presence.PRESENT, steps, values=_values(spells, usual))
+        return Finding(Presence.PRESENT, steps, values=_said(spells, usual))
     if track is None:
         return ABSENT if usual else NOT_EVALUABLE
     minutes = timedelta(minutes=parameters["clear_minutes"])
@@ -108,9 +108,12 @@ def _hundredths(parameters: Mapping[str, Any], name: str) -> int:
     return round(float(parameters[f"{name}_celsius"]) * 100)
 
 
-def _values(spells: tuple[Spell, ...], usual: int) -> dict[str, str]:
-    values = {"temperature": f"{spells[-1].high / 100:.1f}"} if spells else {}
-    return {**values, "usual": f"{usual / 100:.1f}"} if usual else values
+def _said(spells: tuple[Spell, ...], usual: int) -> dict[str, str]:
+    """What the pump says; of a temperature that is not known nothing is said."""
+    if not spells:
+        return {"said": "The pump's alarm for too high a temperature"}
+    measured = f"{spells[-1].high / 100:.1f} °C at the pump"
+    return {"said": f"{measured}, usually {usual / 100:.1f} °C" if usual else measured}
 
 
 CONDITIONS: Final[dict[str, Named]] = {

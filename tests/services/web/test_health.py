@@ -83,6 +83,7 @@ def test_an_unknown_code_is_shown_as_it_is() -> None:
     assert reason("other: text: more") == "Other, as written below: text: more"
     assert next_told("none", 0) == "nobody"
     assert next_told("H", 9) == "site lead and everyone again"
+    assert next_told("L", 3) == "primary on call and site lead again"
 
 
 def test_the_steps_words_are_those_of_the_ladders() -> None:
