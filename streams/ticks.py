@@ -177,10 +177,11 @@ class Ticks:
         worlds, rules = await self._applier.worlds([(partition, due)]), self._rules.book
         decided = Decided()
         for pump_id in due:
-            if only_outdated and not outdated(worlds[pump_id].world, rules):
+            stored = worlds[pump_id]
+            if only_outdated and not outdated(stored.world, stored.profiles, rules):
                 continue
             try:
-                decide_tick(decided, worlds[pump_id], rules, now, hearing, partition.number)
+                decide_tick(decided, stored, rules, now, hearing, partition.number)
             except Exception as error:  # noqa: BLE001 - one pump that cannot be judged must not stop the others
                 self._put_aside(pump_id, now, error)
         if not decided.changes:

@@ -156,7 +156,7 @@ def care_field(pointer: str) -> str:
 
 
 def next_told(ladder: str, step: int) -> str:
-    """Whom a ladder's step tells; past the last one it repeats, or everyone on it is told whom the last did not reach."""
+    """Whom a ladder's step tells; past the last one it repeats, or everyone hears of it after one that failed."""
     steps = STEPS.get(ladder, ())
     if not steps:
         return "nobody"

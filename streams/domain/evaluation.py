@@ -15,6 +15,7 @@ from typing import Final
 from msgspec.structs import astuple, replace
 
 from streams.domain.alert import Episode, Priority, PriorityStep, Reason
+from streams.domain.care import CareRecord
 from streams.domain.memory import EMPTY, Fact
 from streams.domain.observation import (
     expire_motor_value,
@@ -215,14 +216,15 @@ class Fold:
 class _Round:
     """One judgement of those rules that are due: ``due`` has a bit for each, by their places in the book."""
 
-    __slots__ = ("due", "fold", "found_late", "judged_under", "moment", "tracks", "view", "wakes")
+    __slots__ = ("due", "fold", "found_late", "judged_under", "moment", "taken_out", "tracks", "view", "wakes")
 
     def __init__(self, fold: Fold, state: PumpState, therapy: Therapy, moment: datetime, *, found_late: bool) -> None:
         folded, rules = fold.folded, fold.rules
         self.fold, self.moment, self.found_late = fold, moment, found_late
         self.tracks, self.wakes = folded.tracks, folded.wakes
         self.view = View(state, therapy, folded.tracks, moment, None, folded.memory, rules)
-        self.judged_under = f"{rules.key}/{therapy.key}"
+        self.taken_out = self.view.taken_out
+        self.judged_under = f"{rules.key}/{therapy.key}{'/out' if self.taken_out else ''}"
         if folded.judged_under != self.judged_under:
             # Rules that are gone want nothing any more.
             self.wakes = {rule_id: at for rule_id, at in folded.wakes.items() if rule_id in rules.place}
@@ -256,6 +258,8 @@ class _Round:
         view, tracks = self.view, self.tracks
         finding = rule.condition(view, rule)
         track = tracks.get(rule.id)
+        if self.taken_out is not None:
+            finding = out_of_service(finding, self.taken_out, track)
         wake_at = finding.wake_at
         if track is not None or finding.presence is Presence.PRESENT:
             if FEVER_RULE in tracks:
@@ -275,9 +279,13 @@ class _Round:
                 if forgotten_at > self.moment and (wake_at is None or forgotten_at < wake_at):
                     wake_at = forgotten_at
         if (wake_at is not None or self.wakes) and wake_at != self.wakes.get(rule.id):
-            self.wakes = {rule_id: at for rule_id, at in self.wakes.items() if rule_id != rule.id}
-            if wake_at is not None:
-                self.wakes[rule.id] = wake_at
+            self._wants(rule.id, wake_at)
+
+    def _wants(self, wanting: str, wake_at: datetime | None) -> None:
+        """Note when a rule wants to be judged again; None: it does not."""
+        self.wakes = {rule_id: at for rule_id, at in self.wakes.items() if rule_id != wanting}
+        if wake_at is not None:
+            self.wakes[wanting] = wake_at
 
     def _changed(self, rule: Rule, track: Episode | None, newest: Episode | None, finding: Finding) -> None:
         view = self.view
@@ -305,6 +313,23 @@ def _freezes_at(rule: Rule, track: Episode | None, finding: Finding) -> datetime
 
 def _freezing(rule: Rule, steps: tuple[PriorityStep, ...]) -> PriorityStep | None:
     return next((step for step in steps if step.priority.rank >= rule.freezes_from.rank), None)
+
+
+def found(rule: Rule, view: View, track: Episode | None) -> Finding:
+    """What a rule says of a pump, and of one that was taken out of service; ``track`` is the rule's latest episode."""
+    finding, record = rule.condition(view, rule), view.taken_out
+    return finding if record is None else out_of_service(finding, record, track)
+
+
+def out_of_service(finding: Finding, record: CareRecord, track: Episode | None) -> Finding:
+    """A pump that was taken out has no condition any more; what was reached before that was known stays (M.7).
+
+    What waits for a person goes on waiting, unless the rule itself takes the record for that person's word.
+    """
+    if finding.closed_by is not None:
+        return finding
+    reached = track.steps[-1].at if track is not None else record.valid_from
+    return Finding(Presence.ABSENT, ended_at=max(record.valid_from, reached))
 
 
 def changed_fields(masks: tuple[int, ...], before: PumpState, after: PumpState) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from streams.domain.alert import Priority, PriorityStep
-from streams.domain.evaluation import Fold
+from streams.domain.evaluation import Fold, found
 from streams.domain.profile import ProfileHistory
 from streams.domain.rule import Finding, Presence, Rule, RuleBook, View
 from streams.domain.world import PumpState, World
@@ -61,7 +61,7 @@ def explain(
         tracks = world.silence if silent else folded.tracks
         track = tracks.get(rule.id)
         open_priority = track.priority if track is not None and not track.closed else None
-        said.append(_explained(rule, view, rule.condition(view, rule), open_priority))
+        said.append(_explained(rule, view, found(rule, view, track), open_priority))
     return tuple(said)
 
 

@@ -86,6 +86,17 @@ class View(msgspec.Struct):
         track = self.tracks.get(rule_id)
         return track if track is not None and track.present and not track.closed else None
 
+    @property
+    def taken_out(self) -> CareRecord | None:
+        """The record by which a named person took the pump out of service; None once it reported at that time or later.
+
+        Whatever a pump in nobody said last is no condition of a patient; one that speaks again is in service.
+        """
+        therapy, reported_at = self.therapy, self.state.reported_at
+        record = therapy.newest(CareKind.REPLACED) if therapy.care else None
+        silent = record is not None and (reported_at is None or reported_at < record.valid_from)
+        return record if silent else None
+
     def parameters(self, rule: Rule) -> Mapping[str, Any]:
         """The rule's parameters for this pump now: the file's variants that fit, and the patient's own settings."""
         return parameters_of(rule, self.therapy)

@@ -63,7 +63,7 @@ def judged(world: World, profiles: ProfileHistory, rules: RuleBook, hearing: Hea
     forgotten: list[Episode] = []
     for rule in rules.arrival_rules:
         before = tracks.get(rule.id)
-        finding = evaluation.advanced(rule, rule.condition(view, rule), view)
+        finding = evaluation.advanced(rule, evaluation.found(rule, view, before), view)
         forgotten.extend(_judged_silence(tracks, rule, finding, hearing.until))
         after = tracks.get(rule.id)
         if after is not None and after is not before and after.silent_since is None:
@@ -89,7 +89,7 @@ def next_deadline(world: World, profiles: ProfileHistory, rules: RuleBook, heari
         heard_at, at = max(heard_at, hearing.since), hearing.until
     head = world.head
     view = View(head.state, profiles.therapy(at), head.tracks, at, heard_at, head.memory)
-    wakes = (rule.condition(view, rule).wake_at for rule in rules.arrival_rules)
+    wakes = (evaluation.found(rule, view, None).wake_at for rule in rules.arrival_rules)
     return min((wake_at for wake_at in wakes if wake_at is not None), default=None)
 
 

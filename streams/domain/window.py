@@ -192,15 +192,21 @@ def noted(
     return told_to_the_end(world, profiles, rules) if told_before else world, fold.log
 
 
-def outdated(world: World, rules: RuleBook) -> bool:
-    """Whether the pump's state was last judged under other rules; its next report or tick judges it under these."""
+def outdated(world: World, profiles: ProfileHistory, rules: RuleBook) -> bool:
+    """Whether the pump's state was last judged under other rules, or something else was known of the patient then.
+
+    Its next report or tick judges it under these.
+    """
     head = world.head
-    return head.state.clock is not None and head.judged_under.partition("/")[0] != rules.key
+    return head.state.clock is not None and head.judged_under.split("/")[:2] != [rules.key, profiles.key]
 
 
 def rejudged(world: World, profiles: ProfileHistory, rules: RuleBook) -> tuple[World, list[Episode]]:
-    """Under rules that changed since the last report: a pump that says nothing more has new alerts, too."""
-    if not outdated(world, rules):
+    """Under rules, a profile or care records that changed since the last report.
+
+    A pump that says nothing more has new alerts and other deadlines, too (catalogue M.7).
+    """
+    if not outdated(world, profiles, rules):
         return world, []
     if world.window:
         return refolded(world, profiles, rules)

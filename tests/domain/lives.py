@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 from hypothesis import strategies as st
 
@@ -63,22 +63,23 @@ CARED_FOR = ProfileHistory(
     ),
 )
 """A pump about which people said what the delivery rules heed."""
-PROFILES = st.sampled_from(
-    [
-        {},
-        {"risks": ["sci_t6_or_above"]},
-        {
-            "drugs": [{"name": "morphine", "concentration_ug_per_ml": 10000}],
-            "prescribed_ug_per_day": 1000,
-            "bolus_max_per_day": 1,
-            "bolus_lockout_minutes": 60,
-        },
-        {"drugs": [{"name": "ziconotide", "concentration_ug_per_ml": 25}], "prescribed_ug_per_day": 5},
-        {"family": "prometra"},
-        {"refill_booked_on": "2026-03-02", "last_fill_ml": 18.0},
-        None,
-    ]
-).map(profiles_of) | st.just(CARED_FOR)
+TAKEN_OUT: Final = ProfileHistory(profiles_of({}).versions, (_care(CareKind.REPLACED, 5),))
+"""A pump that somebody said was taken out; it may report later all the same."""
+_PROFILES: Final[Sequence[dict[str, Any] | None]] = (
+    {},
+    {"risks": ["sci_t6_or_above"]},
+    {
+        "drugs": [{"name": "morphine", "concentration_ug_per_ml": 10000}],
+        "prescribed_ug_per_day": 1000,
+        "bolus_max_per_day": 1,
+        "bolus_lockout_minutes": 60,
+    },
+    {"drugs": [{"name": "ziconotide", "concentration_ug_per_ml": 25}], "prescribed_ug_per_day": 5},
+    {"family": "prometra"},
+    {"refill_booked_on": "2026-03-02", "last_fill_ml": 18.0},
+    None,
+)
+PROFILES = st.sampled_from([*map(profiles_of, _PROFILES), CARED_FOR, TAKEN_OUT])
 
 _ALARMS = st.sampled_from(
     [

@@ -684,8 +684,8 @@ def test_a_silent_pump_is_judged_under_changed_rules() -> None:
     first = pipeline.tick(world, BACLOFEN, rules, at(30), Hearing(START, at(30)))
     second = pipeline.tick(first.world, BACLOFEN, rules, at(60), Hearing(START, at(60)))
 
-    assert window.outdated(world, rules)
-    assert not window.outdated(first.world, rules)
+    assert window.outdated(world, BACLOFEN, rules)
+    assert not window.outdated(first.world, BACLOFEN, rules)
     assert [(event.kind, event.effective_at) for event in first.events] == [("opened", at(0))]
     assert second.events == ()
 

@@ -209,19 +209,26 @@ def test_what_arrivals_show_is_noted_in_the_base_and_in_what_waits() -> None:
 
 @pytest.mark.parametrize(
     ("clock", "under", "is_outdated"),
-    [(START, "other", True), (START, RULES.key, False), (START, f"{RULES.key}/a/1", False), (None, "other", False)],
+    [
+        (START, f"other/{BACLOFEN.key}/1", True),
+        (START, f"{RULES.key}/{BACLOFEN.key}/0", False),
+        (START, f"{RULES.key}/{BACLOFEN.key}/1/out", False),
+        (START, f"{RULES.key}/other/1", True),
+        (START, f"{RULES.key}/", True),
+        (None, "other", False),
+    ],
 )
-def test_a_pump_is_judged_anew_under_other_rules_and_not_for_another_profile(
+def test_a_pump_is_judged_anew_under_other_rules_and_for_another_profile(
     clock: object, under: str, is_outdated: bool
 ) -> None:
     """One that never reported has nothing to judge."""
     world = World(pump_id="EX-1", base=Folded(PumpState(clock=START if clock else None), judged_under=under))
 
-    assert window.outdated(world, RULES) is is_outdated
+    assert window.outdated(world, BACLOFEN, RULES) is is_outdated
     rejudged, settled = window.rejudged(world, BACLOFEN, RULES)
     assert settled == []
     assert (rejudged is world) is not is_outdated
-    assert (rejudged.base.judged_under.partition("/")[0] == RULES.key) is (RULES.key in under or is_outdated)
+    assert rejudged.base.judged_under == (f"{RULES.key}/{BACLOFEN.key}/1" if is_outdated else under)
 
 
 def test_a_person_s_word_about_what_waits_is_folded_with_it_and_else_at_once() -> None:
