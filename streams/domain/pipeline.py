@@ -18,7 +18,7 @@ from streams.domain import publishing, silence, window
 from streams.domain.alert import AlertEvent, Episode, Reason
 from streams.domain.evaluation import Waiting
 from streams.domain.observing import contacts
-from streams.domain.observing.contacts import ContactLog, Timing, noticed
+from streams.domain.observing.contacts import ContactLog, noticed
 from streams.domain.profile import ProfileHistory
 from streams.domain.rule import RuleBook
 from streams.domain.silence import Hearing
@@ -96,14 +96,16 @@ def step(world: World, received: Received, profiles: ProfileHistory, rules: Rule
     last_at = world.last_received_at
     heard = arrived_at if last_at is None or arrived_at > last_at else last_at
     world = replace(world, arrivals=arrivals, last_received_at=heard)
-    world, settled = window.joined(world, received, booked, profiles, rules)
+    held = before.head.timing.held
+    waiting = {contacts.place(one): one for one in held} if held else None
+    world, settled = window.joined(world, received, booked, profiles, rules, waiting)
     if arrivals.missed is not before.arrivals.missed:
         world, more = window.gaps_noticed(world, before.arrivals, profiles, rules, arrived_at)
         settled = [*settled, *more]
     if world.silence:
         world, forgotten = silence.ended(world, rules)
         settled = [*settled, *forgotten]
-    disposition, released = _became(before.head.timing, world, received, booked)
+    disposition, released = _became(world, received, booked), _released(held, waiting or {})
     if publishing.as_published(before, world, settled, now):
         wake_at = publishing.next_wake_at(world, world.head, profiles, rules, now, None)
         return Step(replace(world, next_wake_at=wake_at), (), disposition, released)
@@ -178,7 +180,7 @@ def _at_once(
     disproved_by = _evidence(before, world, taken)
     world, events = publishing.published(world, settled, profiles, rules, now, disproved_by, settles=True)
     outcomes = (Outcome(one, late.get(contacts.place(one)) or _in_time(one, waiting)) for one in taken)
-    released = tuple(one for one in held if contacts.place(one) not in waiting)
+    released = _released(held, waiting)
     return Steps(world, events, (*outcomes, *duplicates), released, taken[0].received_at if events else None)
 
 
@@ -199,14 +201,16 @@ def _found_late(after: World, received: Received) -> Disposition:
     return Disposition.QUARANTINED_FUTURE if ahead else Disposition.LATE
 
 
-def _became(before: Timing, after: World, received: Received, booked: str) -> tuple[Disposition, tuple[Received, ...]]:
-    """What became of a report, and which reports it took out of quarantine."""
+def _became(after: World, received: Received, booked: str) -> Disposition:
     if booked == "late":
-        return _found_late(after, received), ()
-    timing = after.head.timing
-    held, was_held = timing.held, before.held
-    disposition = Disposition.QUARANTINED_FUTURE if held and received in held else Disposition.APPLIED
-    return disposition, contacts.released(timing, was_held) if was_held else ()
+        return _found_late(after, received)
+    held = after.head.timing.held
+    return Disposition.QUARANTINED_FUTURE if held and received in held else Disposition.APPLIED
+
+
+def _released(held: tuple[Received, ...], waiting: Waiting) -> tuple[Received, ...]:
+    """Those of the reports in quarantine before that took effect: let go, or taken at once where they now stand."""
+    return tuple(one for one in held if contacts.place(one) not in waiting)
 
 
 def tick(world: World, profiles: ProfileHistory, rules: RuleBook, now: datetime, hearing: Hearing) -> Step:

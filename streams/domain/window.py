@@ -19,7 +19,12 @@ from streams.domain.world import LATENESS, MAX_GAPS, MAX_WINDOW_REPORTS, Arrival
 
 
 def joined(
-    world: World, received: Received, booked: str, profiles: ProfileHistory, rules: RuleBook
+    world: World,
+    received: Received,
+    booked: str,
+    profiles: ProfileHistory,
+    rules: RuleBook,
+    waiting: Waiting | None = None,
 ) -> tuple[World, list[Episode]]:
     """Take a report in where it belongs; returns the episodes that nothing can change any more, too.
 
@@ -29,15 +34,16 @@ def joined(
         booked: What `note_arrival` said of it.
         profiles: The pump's profile versions.
         rules: The rules in force.
+        waiting: Kept up to date where it is given; see `Fold`.
     """
     if booked == "next" and not world.window:
-        return _appended(world, received, profiles, rules, None)
+        return _appended(world, received, profiles, rules, waiting)
     if world.tip is not None and booked != "late" and contacts.place(received) > contacts.place(world.window[-1]):
         window = (*world.window, received)
         if not _frozen(window, world.arrivals):
-            return _at_end(replace(world, window=window), received, profiles, rules)
-    world, settled = placed(world, received, booked, profiles, rules)
-    return told_to_the_end(world, profiles, rules), settled
+            return _at_end(replace(world, window=window), received, profiles, rules, waiting)
+    world, settled = placed(world, received, booked, profiles, rules, waiting)
+    return told_to_the_end(world, profiles, rules, waiting), settled
 
 
 def placed(
@@ -88,9 +94,11 @@ def _inserted(window: tuple[Received, ...], received: Received) -> tuple[Receive
     return (*window[:place], received, *window[place:])
 
 
-def _at_end(world: World, received: Received, profiles: ProfileHistory, rules: RuleBook) -> tuple[World, list[Episode]]:
+def _at_end(
+    world: World, received: Received, profiles: ProfileHistory, rules: RuleBook, waiting: Waiting | None
+) -> tuple[World, list[Episode]]:
     """A gap is open, and the newest report of the window joins its end."""
-    fold = Fold(world.head, profiles, rules)
+    fold = Fold(world.head, profiles, rules, waiting)
     fold.report(received)
     return replace(world, tip=fold.folded, log=(*world.log, *fold.log)), []
 

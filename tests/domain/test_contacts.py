@@ -147,6 +147,23 @@ def test_a_clock_that_runs_ahead_is_learned_and_its_reports_are_released() -> No
     assert pump.world.head.timing.held == ()
 
 
+def test_a_report_that_older_ones_explain_leaves_quarantine_although_it_is_never_held_again() -> None:
+    """The buffer comes newest first: in its place behind four contacts the newest report is taken at once."""
+    pump = Pump()
+
+    def sent(seq: int) -> pipeline.Step:
+        got = moment(at_minutes(15 * seq)).isoformat()
+        return pump.says(seq, at_minutes(15 * seq + 180), arrives="PT80M", gateway_time=got, motor="running")
+
+    held = [sent(seq) for seq in (4, 0, 1, 2)]
+    step = sent(3)
+
+    assert [(one.disposition, one.released) for one in held] == [(Disposition.QUARANTINED_FUTURE, ())] * 4
+    assert step.disposition is Disposition.APPLIED
+    assert sorted(one.report.seq for one in step.released) == [0, 1, 2, 4]
+    assert pump.world.head.timing.held == ()
+
+
 def test_one_impossible_time_leaves_the_last_confirmed_delivery_alone() -> None:
     """It is never released: nothing explains it, and after a day it is not waited for any more."""
     pump = Pump()
