@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final, TypeAlias, TypeVar
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -19,7 +21,7 @@ MOST_UNREADABLE: Final = 1_000
 STATEMENT_SECONDS: Final = 20.0
 
 Connection: TypeAlias = "asyncpg.Connection[Any] | asyncpg.pool.PoolConnectionProxy[Any] | asyncpg.Pool[Any]"
-Known = TypeVar("Known")
+Document = TypeVar("Document")
 
 _PROFILE: Final = msgspec.json.Decoder(PumpProfile)
 _CARE: Final = msgspec.json.Decoder(CareRecord)
@@ -40,6 +42,42 @@ _READ: Final = """
     ORDER BY known.pump_id, known.valid_from
 """
 
+# What people said, in the order in which they said it: the audited changes, from which nothing is ever removed.
+_TOLD: Final = """
+    SELECT told.pump_id, told.recorded_at, told.valid_from, told.document, told.care_id, site.time_zone
+    FROM (
+        SELECT pump_id, recorded_at, chain_position, valid_from, site, profile::text AS document, NULL AS care_id
+        FROM pump_profile_change
+        WHERE chain_id IN (SELECT 'profile/' || pump_id FROM unnest($1::text[]) AS pump_id) AND recorded_at <= $2
+        UNION ALL
+        SELECT pump_id, recorded_at, chain_position, NULL, NULL, record::text, care_id
+        FROM care_record WHERE pump_id = ANY($1) AND recorded_at <= $2
+    ) AS told
+    LEFT JOIN site ON site.site = told.site
+    ORDER BY told.pump_id, told.recorded_at, told.care_id IS NOT NULL, told.chain_position
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """All that people had said of a pump from ``since`` on: service time, inclusive, until they said something else."""
+
+    since: datetime
+    history: ProfileHistory
+
+
+@dataclass(slots=True)
+class _Knowledge:
+    """What was said of a pump so far: profile versions with their sites' time zones, by ``valid_from``, and records."""
+
+    versions: dict[datetime, tuple[PumpProfile, tzinfo]] = field(default_factory=dict)
+    care: dict[str, CareRecord] = field(default_factory=dict)
+
+    def history(self) -> ProfileHistory:
+        """A pump that has moved is at its newest site."""
+        zone = self.versions[max(self.versions)][1] if self.versions else UTC
+        return ProfileHistory(tuple(version for version, _ in self.versions.values()), tuple(self.care.values()), zone)
+
 
 async def read(
     connection: Connection, pump_ids: Sequence[str], unreadable: set[str] | None = None
@@ -51,23 +89,47 @@ async def read(
         pump_ids: Whose.
         unreadable: Documents that were complained about before; a new one is added, and logged.
     """
-    known: dict[str, tuple[list[PumpProfile], list[CareRecord]]] = {pump_id: ([], []) for pump_id in pump_ids}
-    zones: dict[str, tzinfo] = {}
+    known = {pump_id: _Knowledge() for pump_id in pump_ids}
     complaints = unreadable if unreadable is not None else set()
     for row in await connection.fetch(_READ, pump_ids, timeout=STATEMENT_SECONDS):
-        pump_id, document = row["pump_id"], row["document"]
-        versions, care = known[pump_id]
+        of_pump, document = known[row["pump_id"]], row["document"]
         if row["is_care"]:
             if (record := _decoded(_CARE, document, complaints)) is not None:
-                care.append(withdrawn(record, row["withdrawn_at"]))
+                of_pump.care[record.care_id] = withdrawn(record, row["withdrawn_at"])
         elif (version := _decoded(_PROFILE, document, complaints)) is not None:
-            versions.append(version)
-            # In order of time, so that a pump that has moved is at its newest site.
-            zones[pump_id] = _zone(row["time_zone"])
-    return {
-        pump_id: ProfileHistory(tuple(versions), tuple(care), zones.get(pump_id, UTC))
-        for pump_id, (versions, care) in known.items()
-    }
+            of_pump.versions[version.valid_from] = version, _zone(row["time_zone"])
+    return {pump_id: of_pump.history() for pump_id, of_pump in known.items()}
+
+
+async def as_it_was_told(
+    connection: Connection, pump_ids: Sequence[str], until: datetime
+) -> dict[str, tuple[Known, ...]]:
+    """What was known of these pumps at each time up to ``until`` (service time, inclusive), oldest first.
+
+    A pump is judged by what is known when it is judged, and somebody may say later what has been so for long.
+    """
+    told: dict[str, list[Known]] = {pump_id: [] for pump_id in pump_ids}
+    knowledge = {pump_id: _Knowledge() for pump_id in pump_ids}
+    rows = await connection.fetch(_TOLD, pump_ids, until, timeout=STATEMENT_SECONDS)
+    complaints: set[str] = set()
+    for (pump_id, recorded_at), together in groupby(rows, key=itemgetter("pump_id", "recorded_at")):
+        of_pump = knowledge[pump_id]
+        for row in together:
+            _tell(of_pump, row, complaints)
+        told[pump_id].append(Known(recorded_at, of_pump.history()))
+    return {pump_id: tuple(known) for pump_id, known in told.items()}
+
+
+def _tell(of_pump: _Knowledge, row: asyncpg.Record, complaints: set[str]) -> None:
+    care_id, document = row["care_id"], row["document"]
+    if care_id is None:
+        if (version := _decoded(_PROFILE, document, complaints)) is not None:
+            of_pump.versions[row["valid_from"]] = version, _zone(row["time_zone"])
+    elif document is None:
+        if (record := of_pump.care.get(care_id)) is not None:
+            of_pump.care[care_id] = withdrawn(record, row["recorded_at"])
+    elif (record := _decoded(_CARE, document, complaints)) is not None:
+        of_pump.care[care_id] = record
 
 
 def decode_care(document: str, withdrawn_at: datetime | None) -> CareRecord:
@@ -84,7 +146,7 @@ def withdrawn(record: CareRecord, at: datetime | None) -> CareRecord:
     return record if at is None else replace(record, withdrawn_at=at)
 
 
-def _decoded(decoder: msgspec.json.Decoder[Known], document: str, complaints: set[str]) -> Known | None:
+def _decoded(decoder: msgspec.json.Decoder[Document], document: str, complaints: set[str]) -> Document | None:
     try:
         return decoder.decode(document)
     except msgspec.DecodeError:

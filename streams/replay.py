@@ -1,9 +1,9 @@
 """Stored history through the production engine once more.
 
 With the same rules it must tell the same alerts, and with other rules it tells what they would have meant. What arrived
-is replayed as it arrived: readings by the time at which an edge took them, ticks at every deadline, people's
-resolutions at their own time. Not replayed is when the service itself was deaf: silence is judged as if it had always
-heard.
+is replayed as it arrived: readings by the time at which an edge took them, ticks at every deadline, what people said of
+a pump and what they resolved at their own time. Not replayed is when the service itself was deaf: silence is judged as
+if it had always heard.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from streams.domain.rule import RuleBook
 from streams.domain.silence import Hearing
 from streams.domain.telemetry import Alarm, Battery, Emi, EmiLevel, Event, FlowValve, Motor, PumpId, Received, Report
 from streams.domain.world import World
+from streams.profile_histories import Known
 from streams.readings import COLUMNS
 
 STATEMENT_SECONDS: Final = 300.0
@@ -44,12 +45,17 @@ class Resolved:
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """Everything that happened to one pump, by arrival."""
+    """Everything that happened to one pump, by arrival; ``known`` is what people said of it, oldest first."""
 
     pump_id: str
-    profiles: ProfileHistory
+    known: Sequence[Known]
     readings: Sequence[Received]
     resolutions: Sequence[Resolved] = ()
+
+    @property
+    def profiles(self) -> ProfileHistory:
+        """What is known of it in the end."""
+        return self.known[-1].history if self.known else ProfileHistory()
 
 
 class Told(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -87,23 +93,28 @@ def replay(life: Life, rules: RuleBook, until: datetime, hears_since: datetime) 
         until: Service time up to which deadlines pass; aware UTC.
         hears_since: Since when the service heard at all: silence before does not count.
     """
-    world = pipeline.new_world(life.pump_id)
+    world, profiles = pipeline.new_world(life.pump_id), ProfileHistory()
     told: dict[UUID, AlertRecord] = {}
     pages: dict[UUID, int] = {}
-    inputs: list[tuple[datetime, Received | Resolved]] = [(one.received_at, one) for one in life.readings]
+    inputs: list[tuple[datetime, Known | Received | Resolved]] = [(known.since, known) for known in life.known]
+    inputs.extend((one.received_at, one) for one in life.readings)
     inputs.extend((resolved.at, resolved) for resolved in life.resolutions)
     inputs.sort(key=lambda pair: pair[0])
     for at, happened in inputs:
         if world.next_wake_at is not None and world.next_wake_at <= at:
-            world = _time_passed(world, life.profiles, rules, at, hears_since, told, pages)
-        if isinstance(happened, Received):
-            step = pipeline.step(world, happened, life.profiles, rules, at)
+            world = _time_passed(world, profiles, rules, at, hears_since, told, pages)
+        if isinstance(happened, Known):
+            # Workers look at the pump at once.
+            profiles = happened.history
+            step = pipeline.tick(world, profiles, rules, at, Hearing(since=hears_since, until=at))
+        elif isinstance(happened, Received):
+            step = pipeline.step(world, happened, profiles, rules, at)
         else:
-            step = _resolve(world, life.profiles, rules, happened)
+            step = _resolve(world, profiles, rules, happened)
         world = step.world
         if step.events:
             _note(step.events, told, pages)
-    world = _time_passed(world, life.profiles, rules, until, hears_since, told, pages)
+    world = _time_passed(world, profiles, rules, until, hears_since, told, pages)
     alerts = sorted(told.values(), key=lambda record: (record.effective_from, record.rule_id))
     return Replayed(
         tuple(_told(life.pump_id, record, pages.get(record.alert_id, 0)) for record in alerts),
@@ -177,7 +188,7 @@ async def hears_since(pool: asyncpg.Pool[Any]) -> datetime:
 
 async def lives(pool: asyncpg.Pool[Any], pump_ids: Sequence[str], until: datetime) -> list[Life]:
     """The stored lives of these pumps: everything that arrived up to ``until`` (service time, inclusive)."""
-    profiles = await profile_histories.read(pool, pump_ids)
+    known = await profile_histories.as_it_was_told(pool, pump_ids, until)
     readings: dict[str, list[Received]] = {pump_id: [] for pump_id in pump_ids}
     async with pool.acquire() as connection, connection.transaction(readonly=True):
         query = f"SELECT {', '.join(_SELECTED)} FROM reading WHERE pump_id = ANY($1) AND received_at <= $2"  # noqa: S608
@@ -189,7 +200,7 @@ async def lives(pool: asyncpg.Pool[Any], pump_ids: Sequence[str], until: datetim
         resolutions[row["pump_id"]].append(resolved)
     for arrived in readings.values():
         arrived.sort(key=lambda one: (one.received_at, one.report.boot_id, one.report.seq))
-    return [Life(pump_id, profiles[pump_id], readings[pump_id], resolutions[pump_id]) for pump_id in pump_ids]
+    return [Life(pump_id, known[pump_id], readings[pump_id], resolutions[pump_id]) for pump_id in pump_ids]
 
 
 _SELECTED: Final = tuple(name for name in COLUMNS if name != "content_hash")

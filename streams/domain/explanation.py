@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from streams.domain.alert import Priority, PriorityStep
+from streams.domain.alert import Episode, Priority, PriorityStep
 from streams.domain.evaluation import Fold, found
 from streams.domain.profile import ProfileHistory
-from streams.domain.rule import Finding, Presence, Rule, RuleBook, View
+from streams.domain.rule import Presence, Rule, RuleBook, View
 from streams.domain.world import PumpState, World
+
+_STRENGTH: Final = {Presence.NOT_EVALUABLE: 0, Presence.ABSENT: 1, Presence.PRESENT: 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,27 +54,34 @@ def explain(
     fold.until(at)
     folded, therapy = fold.folded, profiles.therapy(at)
     heard_at = heard_at or world.last_received_at
+    by_events = View(folded.state, therapy, folded.tracks, at, None, folded.memory)
+    by_silence = View(folded.state, therapy, folded.tracks, at, heard_at, folded.memory)
     said = []
     for rule in rules:
         if rule.lives_in != "worker":
             continue
-        silent = rule.judged_by == "arrival"
-        view = View(folded.state, therapy, folded.tracks, at, heard_at if silent else None, folded.memory)
-        tracks = world.silence if silent else folded.tracks
-        track = tracks.get(rule.id)
-        open_priority = track.priority if track is not None and not track.closed else None
-        said.append(_explained(rule, view, found(rule, view, track), open_priority))
+        judged = []
+        if rule.judged_by != "arrival":
+            judged.append((by_events, folded.tracks.get(rule.id)))
+        if rule.judged_by != "event_time":
+            judged.append((by_silence, world.silence.get(rule.id)))
+        said.append(_explained(rule, judged))
     return tuple(said)
 
 
-def _explained(rule: Rule, view: View, finding: Finding, alert: Priority | None) -> Explained:
+def _explained(rule: Rule, judged: Sequence[tuple[View, Episode | None]]) -> Explained:
+    """A rule's word by what the pump said, by what it did not say, or by both: then the stronger one."""
+    findings = [found(rule, view, track) for view, track in judged]
+    finding = max(findings, key=lambda one: _STRENGTH[one.presence])
+    alerts = [track.priority for _, track in judged if track is not None and not track.closed]
+    view, _ = judged[0]
     return Explained(
         rule_id=rule.id,
         title=rule.title,
         presence=finding.presence,
         steps=finding.steps,
-        changes_at=finding.wake_at,
-        alert=alert,
+        changes_at=min((one.wake_at for one in findings if one.wake_at is not None), default=None),
+        alert=max(alerts, key=lambda priority: priority.rank, default=None),
         message=rule.text(finding) if finding.presence is Presence.PRESENT else "",
         parameters=view.parameters(rule),
         looked_at=_looked_at(view.state, rule),

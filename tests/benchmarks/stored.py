@@ -103,7 +103,7 @@ async def measure_backtest(ground: Ground, *, quick: bool) -> Finding:
     start = now - timedelta(days=days)
     async with ground.plot("backtest") as plot:
         documents = [json.dumps(document) for pump in pumps for document in _documents(pump, start)]
-        imported = await import_profiles(plot.pool, documents, "bench", now)
+        imported = await import_profiles(plot.pool, documents, "bench", start)
         if imported.errors:
             raise AssertionError(f"profiles were refused: {imported.errors[0]}")
         with ProcessPoolExecutor(PROCESSES, multiprocessing.get_context("spawn")) as processes:

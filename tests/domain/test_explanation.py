@@ -57,6 +57,32 @@ def test_a_rule_that_is_not_present_has_no_message_and_no_alert() -> None:
     assert (low.presence, low.alert, low.message, low.steps) == (Presence.ABSENT, None, "", ())
 
 
+def test_the_delivery_clock_is_judged_by_silence_too() -> None:
+    """DLV-09 after a running motor: its alert came from silence, and the last word of the motor opened nothing."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="running", reservoir_estimated_ml=12.0)
+
+    before = _explained(pump, moment("PT5H"))["DLV-09"]
+    pump.waits("PT7H")
+    after = _explained(pump, moment("PT7H"))["DLV-09"]
+
+    assert (before.presence, before.alert, before.changes_at) == (Presence.ABSENT, None, moment("PT6H"))
+    assert (after.presence, after.alert) == (Presence.PRESENT, Priority.MEDIUM)
+    assert after.steps == (PriorityStep(Priority.MEDIUM, moment("PT6H")),)
+    assert after.message == "Delivery not confirmed since 2026-11-02 00:00 UTC."
+
+
+def test_of_two_words_the_stronger_one_counts_and_the_higher_alert() -> None:
+    """An unknown motor: HIGH by what it said, whatever silence would say; nothing changes any more by itself."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="unknown")
+    pump.waits("PT7H")
+
+    said = _explained(pump, moment("PT7H"))["DLV-09"]
+
+    assert (said.presence, said.alert, said.changes_at) == (Presence.PRESENT, Priority.HIGH, None)
+
+
 def test_an_alert_that_was_closed_is_not_open() -> None:
     """A person resolved it; the rule may still be asked."""
     pump = _stalled()

@@ -91,10 +91,10 @@ class Ground:
         self.offset += 1
         return work
 
-    async def know(self, **differences: Any) -> None:
-        """Give P-1, or another pump, a profile."""
+    async def know(self, *, now: datetime = NOON, **differences: Any) -> None:
+        """Give P-1, or another pump, a profile; ``now`` is when it is entered."""
         line = json.dumps({**PROFILE, **differences})
-        result = await profiles.import_profiles(self.store.pool, [line], "tester", NOON)
+        result = await profiles.import_profiles(self.store.pool, [line], "tester", now)
         assert result.errors == ()
 
     async def rows(self, query: str, *arguments: Any) -> list[dict[str, Any]]:

@@ -13,7 +13,9 @@ from typing import Any
 import asyncpg
 import pytest
 
+from streams import care_records
 from streams.deciding import Decided, decide_tick
+from streams.domain.care import CareRecord
 from streams.domain.silence import Hearing
 from streams.domain.telemetry import Alarm, Event, EventType, Motor, Received
 from streams.settings import RULES
@@ -27,21 +29,20 @@ __all__ = ["command", "with_database"]
 
 async def _live(ground: Ground, arrivals: Sequence[Received], until: datetime) -> None:
     """What a worker writes that looks at pumps exactly when they are due."""
-    since = arrivals[0].received_at
     for received in arrivals:
-        await _ticks(ground, received.received_at, since)
+        await _ticks(ground, received.received_at)
         await ground.hear(received)
-    await _ticks(ground, until, since)
+    await _ticks(ground, until)
 
 
-async def _ticks(ground: Ground, until: datetime, since: datetime) -> None:
+async def _ticks(ground: Ground, until: datetime) -> None:
     while due := await ground.rows(
         "SELECT pump_id, next_wake_at FROM pump_state WHERE next_wake_at <= $1 ORDER BY next_wake_at LIMIT 1", until
     ):
         [row] = due
         now, stored = row["next_wake_at"], await ground.store.worlds([row["pump_id"]])
         decided = Decided()
-        decide_tick(decided, stored[row["pump_id"]], RULEBOOK, now, Hearing(since, now), 0)
+        decide_tick(decided, stored[row["pump_id"]], RULEBOOK, now, Hearing(NOON, now), 0)
         await ground.store.apply((ground.claim,), Work((), (), decided.changes), now)
         ground.offset += 1
 
@@ -75,7 +76,26 @@ async def _stored(database: Database) -> None:
         [row] = await ground.rows("SELECT alert_id FROM alert WHERE rule_id = 'DLV-01' AND pump_id = 'P-1'")
         refused = await ground.store.resolve(row["alert_id"], "nora", "seen", NOON + minutes(301), RULEBOOK)
         assert refused is None
-        await _ticks(ground, until, NOON)
+        await _ticks(ground, until)
+
+
+async def _entered_late(database: Database) -> None:
+    """A profile two hours after its pump's first report, a record of one taken out hours ago, and one taken back."""
+    async with ground_in(database.app, database.admin) as ground:
+        pool = ground.store.pool
+        await ground.know(pump_id="P-5", risks=["prior_withdrawal"])
+        await _live(ground, [heard("P-4"), heard("P-5"), heard("P-4", seq=100)], NOON + minutes(120))
+        await ground.know(pump_id="P-4", now=NOON + minutes(120))
+        await _live(ground, [heard("P-4", seq=125, motor=Motor.UNKNOWN)], NOON + minutes(480))
+        out = {"pump_id": "P-5", "kind": "replaced", "person": "nora", "reason": "taken out"}
+        since = NOON + minutes(30)
+        record = await care_records.add(
+            pool, {**out, "valid_from": since.isoformat()}, "nora", NOON + minutes(480), RULEBOOK
+        )
+        assert isinstance(record, CareRecord)
+        await _ticks(ground, NOON + minutes(720))
+        await care_records.withdraw(pool, record.care_id, "nora", "another pump", NOON + minutes(720))
+        await _ticks(ground, NOON + timedelta(hours=20))
 
 
 @pytest.fixture
@@ -95,6 +115,21 @@ def test_a_backtest_tells_exactly_what_was_recorded(history: Database, with_data
     assert document["pumps"] == 3
     assert document["recorded"] >= 5
     assert {rule for rule, figures in document["rules"].items() if figures["alerts"]} >= {"DLV-01", "MRI-01", "RSV-02"}
+
+
+def test_a_backtest_knows_at_each_moment_what_was_known_then(database: Database, with_database: Command) -> None:
+    """What people said later had not been said: a profile was asked for, and silence told until a record came."""
+    asyncio.run(_entered_late(database))
+
+    said = with_database("rules", "backtest", "--since", "30d", "--json")
+    explained = with_database("rules", "explain", "P-5", "--at", f"{NOON + minutes(420):%Y-%m-%dT%H:%M}", "--json")
+
+    document = json.loads(said.out)
+    assert document["differences"] == []
+    assert said.code == 0
+    assert {rule for rule, figures in document["rules"].items() if figures["alerts"]} >= {"COM-01", "COM-02", "DLV-09"}
+    [clock] = [one for one in json.loads(explained.out) if one["rule_id"] == "DLV-09"]
+    assert clock["alert"] == "high"
 
 
 async def _forge(database: Database) -> None:
