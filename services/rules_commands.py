@@ -153,9 +153,9 @@ async def _world(
             return None
         if not past:
             return stored.world, stored.profiles
-        since = await replay.hears_since(store.pool)
+        heard = await replay.heard(store.pool, datetime.now(UTC))
         [life] = await replay.lives(store.pool, [pump], at)
-        return (replay.replay(life, rules, at, since).world, life.profiles) if life.readings else None
+        return (replay.replay(life, rules, at, heard).world, life.profiles) if life.readings else None
     finally:
         await store.close()
 
@@ -278,8 +278,8 @@ Source = tuple[Path, Path | None]
 
 def _replayed(database: str, sources: Sequence[Source], start: datetime) -> History:
     """Replay all stored pumps with each rule set, in processes of their own, with a progress bar on stderr."""
-    pumps, since = asyncio.run(_fleet(database))
     until = datetime.now(UTC)
+    pumps, heard = asyncio.run(_fleet(database, until))
     chunks = [pumps[first : first + PUMPS_AT_ONCE] for first in range(0, len(pumps), PUMPS_AT_ONCE)]
     columns = (
         SpinnerColumn(),
@@ -293,7 +293,7 @@ def _replayed(database: str, sources: Sequence[Source], start: datetime) -> Hist
     with Progress(*columns, console=Console(stderr=True)) as progress, ProcessPoolExecutor(PROCESSES) as pool:
         bar = progress.add_task(f"replaying {len(pumps)} pumps", total=len(pumps))
         waiting: list[tuple[int, Future[Chunk]]] = [
-            (len(chunk), pool.submit(_replay_chunk, database, tuple(sources), tuple(chunk), until, since))
+            (len(chunk), pool.submit(_replay_chunk, database, tuple(sources), tuple(chunk), until, heard))
             for chunk in chunks
         ]
         for size, future in waiting:
@@ -310,13 +310,13 @@ def _counts(alert: Told, start: datetime) -> bool:
     return alert.effective_from >= start
 
 
-async def _fleet(database: str) -> tuple[list[str], datetime]:
+async def _fleet(database: str, now: datetime) -> tuple[list[str], replay.Heard]:
     async with asyncpg.create_pool(database, min_size=1, max_size=1, timeout=10) as pool:
-        return await replay.stored_pumps(pool), await replay.hears_since(pool)
+        return await replay.stored_pumps(pool), await replay.heard(pool, now)
 
 
 def _replay_chunk(
-    database: str, sources: tuple[Source, ...], pump_ids: tuple[str, ...], until: datetime, since: datetime
+    database: str, sources: tuple[Source, ...], pump_ids: tuple[str, ...], until: datetime, heard: replay.Heard
 ) -> Chunk:
     books = [_book(*source) for source in sources]
     lives, recorded = asyncio.run(_stored(database, pump_ids, until))
@@ -328,7 +328,7 @@ def _replay_chunk(
         reports += len(life.readings)
         patient_time += until - life.readings[0].received_at
         for kept, book in zip(told, books, strict=True):
-            kept.extend(replay.replay(life, book, until, since).told)
+            kept.extend(replay.replay(life, book, until, heard).told)
     return Chunk(tuple(tuple(one) for one in told), tuple(recorded), reports, patient_time)
 
 

@@ -275,10 +275,16 @@ def _give_up() -> None:
 async def record_beat(connection: asyncpg.Connection | asyncpg.Pool, service: str, instance: str) -> None:
     """Say that this instance works now; a first beat after a break of more than 60 s moves ``resumed_at``.
 
-    The break is the service's: another instance that went on beating means there was none.
+    The break is the service's: another instance that went on beating means there was none. It is kept, for replays.
     """
     await connection.execute(
         """
+        WITH broken AS (
+            INSERT INTO service_break (service, deaf_from, resumed_at)
+            SELECT $1, max(beat_at), now() FROM service_heartbeat WHERE service = $1
+            HAVING max(beat_at) < now() - make_interval(secs => $3)
+            ON CONFLICT DO NOTHING
+        )
         INSERT INTO service_heartbeat AS mine (service, instance, beat_at, resumed_at)
         SELECT $1, $2, now(), coalesce(
             (SELECT resumed_at FROM service_heartbeat

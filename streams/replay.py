@@ -2,8 +2,7 @@
 
 With the same rules it must tell the same alerts, and with other rules it tells what they would have meant. What arrived
 is replayed as it arrived: readings by the time at which an edge took them, ticks at every deadline, what people said of
-a pump and what they resolved at their own time. Not replayed is when the service itself was deaf: silence is judged as
-if it had always heard.
+a pump and what they resolved at their own time. While the service itself was deaf, nobody was silent.
 """
 
 from __future__ import annotations
@@ -27,10 +26,39 @@ from streams.domain.rule import RuleBook
 from streams.domain.silence import Hearing
 from streams.domain.telemetry import Alarm, Battery, Emi, EmiLevel, Event, FlowValve, Motor, PumpId, Received, Report
 from streams.domain.world import World
+from streams.operations import BREAK_SECONDS
 from streams.profile_histories import Known
 from streams.readings import COLUMNS
 
 STATEMENT_SECONDS: Final = 300.0
+NOT_YET: Final = datetime.max.replace(tzinfo=UTC)
+"""The end of a break that has not ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """When the service could hear pumps, in service time.
+
+    From ``since`` on, but for ``breaks``: each from its first moment (inclusive) to its last (exclusive), oldest first,
+    none touching another.
+    """
+
+    since: datetime
+    breaks: tuple[tuple[datetime, datetime], ...] = ()
+
+    def hearing(self, now: datetime) -> Hearing:
+        """What a worker knew of it at ``now``."""
+        since, until = self.since, now
+        for deaf_from, resumed_at in self.breaks:
+            if resumed_at <= now:
+                since = max(since, resumed_at)
+            elif deaf_from <= now:
+                until = deaf_from
+        return Hearing(since, until)
+
+    def awake(self, moment: datetime) -> datetime:
+        """The moment, or the end of the break that it lies in."""
+        return next((end for start, end in self.breaks if start <= moment < end), moment)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +112,14 @@ class Replayed:
     reports: int
 
 
-def replay(life: Life, rules: RuleBook, until: datetime, hears_since: datetime) -> Replayed:
+def replay(life: Life, rules: RuleBook, until: datetime, heard: Heard) -> Replayed:
     """Take a pump through its life again.
 
     Args:
         life: What arrived.
         rules: The rules to judge by.
         until: Service time up to which deadlines pass; aware UTC.
-        hears_since: Since when the service heard at all: silence before does not count.
+        heard: When the service could hear; other silence does not count.
     """
     world, profiles = pipeline.new_world(life.pump_id), ProfileHistory()
     told: dict[UUID, AlertRecord] = {}
@@ -102,11 +130,11 @@ def replay(life: Life, rules: RuleBook, until: datetime, hears_since: datetime) 
     inputs.sort(key=lambda pair: pair[0])
     for at, happened in inputs:
         if world.next_wake_at is not None and world.next_wake_at <= at:
-            world = _time_passed(world, profiles, rules, at, hears_since, told, pages)
+            world = _time_passed(world, profiles, rules, at, heard, told, pages)
         if isinstance(happened, Known):
             # Workers look at the pump at once.
             profiles = happened.history
-            step = pipeline.tick(world, profiles, rules, at, Hearing(since=hears_since, until=at))
+            step = pipeline.tick(world, profiles, rules, at, heard.hearing(at))
         elif isinstance(happened, Received):
             step = pipeline.step(world, happened, profiles, rules, at)
         else:
@@ -114,7 +142,12 @@ def replay(life: Life, rules: RuleBook, until: datetime, hears_since: datetime) 
         world = step.world
         if step.events:
             _note(step.events, told, pages)
-    world = _time_passed(world, profiles, rules, until, hears_since, told, pages)
+    world = _time_passed(world, profiles, rules, until, heard, told, pages)
+    if world.next_wake_at is not None and world.next_wake_at <= until:
+        # In a break that has not ended: what the pumps themselves said goes on.
+        step = pipeline.tick(world, profiles, rules, until, heard.hearing(until))
+        _note(step.events, told, pages)
+        world = step.world
     alerts = sorted(told.values(), key=lambda record: (record.effective_from, record.rule_id))
     return Replayed(
         tuple(_told(life.pump_id, record, pages.get(record.alert_id, 0)) for record in alerts),
@@ -128,13 +161,12 @@ def _time_passed(
     profiles: ProfileHistory,
     rules: RuleBook,
     until: datetime,
-    hears_since: datetime,
+    heard: Heard,
     told: dict[UUID, AlertRecord],
     pages: dict[UUID, int],
 ) -> World:
-    while world.next_wake_at is not None and world.next_wake_at <= until:
-        now = world.next_wake_at
-        step = pipeline.tick(world, profiles, rules, now, Hearing(since=hears_since, until=now))
+    while world.next_wake_at is not None and (now := heard.awake(world.next_wake_at)) <= until:
+        step = pipeline.tick(world, profiles, rules, now, heard.hearing(now))
         _note(step.events, told, pages)
         world = step.world
     return world
@@ -180,10 +212,32 @@ async def stored_pumps(pool: asyncpg.Pool[Any]) -> list[str]:
     return [row["pump_id"] for row in rows]
 
 
-async def hears_since(pool: asyncpg.Pool[Any]) -> datetime:
-    """When the first report that is stored arrived; now when there is none."""
+async def heard(pool: asyncpg.Pool[Any], now: datetime) -> Heard:
+    """When ingest and worker could hear: since the first report that is stored, or since now when there is none.
+
+    A service that does not beat at ``now`` is deaf since its last beat.
+    """
     first: datetime | None = await pool.fetchval("SELECT min(received_at) FROM reading", timeout=STATEMENT_SECONDS)
-    return first or datetime.now(UTC)
+    rows = await pool.fetch(_BREAKS, now, timedelta(seconds=BREAK_SECONDS), timeout=STATEMENT_SECONDS)
+    apart: list[tuple[datetime, datetime]] = []
+    for row in rows:
+        start, end = row["deaf_from"], row["resumed_at"] or NOT_YET
+        if apart and start <= apart[-1][1]:
+            start, end = apart[-1][0], max(end, apart[-1][1])
+            apart.pop()
+        apart.append((start, end))
+    return Heard(first or now, tuple(apart))
+
+
+_BREAKS: Final = """
+SELECT deaf_from, resumed_at FROM (
+    SELECT deaf_from, resumed_at FROM service_break WHERE service IN ('ingest', 'worker') AND resumed_at <= $1
+    UNION ALL
+    SELECT max(beat_at), NULL FROM service_heartbeat WHERE service IN ('ingest', 'worker')
+    GROUP BY service HAVING max(beat_at) < $1 - $2::interval
+) AS breaks
+ORDER BY deaf_from
+"""
 
 
 async def lives(pool: asyncpg.Pool[Any], pump_ids: Sequence[str], until: datetime) -> list[Life]:

@@ -35,14 +35,14 @@ async def _live(ground: Ground, arrivals: Sequence[Received], until: datetime) -
     await _ticks(ground, until)
 
 
-async def _ticks(ground: Ground, until: datetime) -> None:
+async def _ticks(ground: Ground, until: datetime, since: datetime = NOON) -> None:
     while due := await ground.rows(
         "SELECT pump_id, next_wake_at FROM pump_state WHERE next_wake_at <= $1 ORDER BY next_wake_at LIMIT 1", until
     ):
         [row] = due
         now, stored = row["next_wake_at"], await ground.store.worlds([row["pump_id"]])
         decided = Decided()
-        decide_tick(decided, stored[row["pump_id"]], RULEBOOK, now, Hearing(NOON, now), 0)
+        decide_tick(decided, stored[row["pump_id"]], RULEBOOK, now, Hearing(since, now), 0)
         await ground.store.apply((ground.claim,), Work((), (), decided.changes), now)
         ground.offset += 1
 
@@ -130,6 +130,51 @@ def test_a_backtest_knows_at_each_moment_what_was_known_then(database: Database,
     assert {rule for rule, figures in document["rules"].items() if figures["alerts"]} >= {"COM-01", "COM-02", "DLV-09"}
     [clock] = [one for one in json.loads(explained.out) if one["rule_id"] == "DLV-09"]
     assert clock["alert"] == "high"
+
+
+async def _deaf(database: Database) -> None:
+    """Two pumps at two hours' distance, while nothing worked from ten minutes on; later one of them is silent."""
+    back_at, gone_at = NOON + minutes(120), NOON + minutes(400)
+    async with ground_in(database.app, database.admin) as ground:
+        for pump_id in ("P-1", "P-2"):
+            await ground.know(pump_id=pump_id, risks=["prior_withdrawal"])
+        await _live(ground, [heard(), heard("P-2", motor=Motor.UNKNOWN)], NOON + minutes(10))
+        now = back_at
+        for due in await ground.rows("SELECT pump_id FROM pump_state WHERE next_wake_at <= $1 ORDER BY 1", now):
+            decided, stored = Decided(), await ground.store.worlds([due["pump_id"]])
+            decide_tick(decided, stored[due["pump_id"]], RULEBOOK, now, Hearing(back_at, now), 0)
+            await ground.store.apply((ground.claim,), Work((), (), decided.changes), now)
+            ground.offset += 1
+        await _ticks(ground, NOON + minutes(130), back_at)
+        await ground.hear(heard(seq=1, event_time=NOON + minutes(130)))
+        await _ticks(ground, gone_at, back_at)
+        await ground.owner.executemany(
+            "INSERT INTO service_break VALUES ($1, $2, $3)",
+            [
+                ("ingest", NOON + minutes(10), NOON + minutes(110)),
+                ("worker", NOON + minutes(15), back_at),
+                ("notify", NOON + minutes(130), NOON + minutes(300)),
+            ],
+        )
+        await ground.owner.executemany(
+            "INSERT INTO service_heartbeat VALUES ($1, 'test', $2, $3)",
+            [("ingest", gone_at, NOON + minutes(110)), ("worker", gone_at, back_at)],
+        )
+
+
+def test_a_backtest_takes_no_break_of_the_service_for_silence(database: Database, with_database: Command) -> None:
+    """I7: silence counts from the return on, and not after the last beat; the delivery clock went on all the time."""
+    asyncio.run(_deaf(database))
+
+    said = with_database("rules", "backtest", "--since", "30d", "--json")
+
+    document = json.loads(said.out)
+    assert document["differences"] == []
+    assert said.code == 0
+    assert {rule: figures["alerts"] for rule, figures in document["rules"].items() if figures["alerts"]} == {
+        "COM-01": 2,
+        "DLV-09": 2,
+    }
 
 
 async def _forge(database: Database) -> None:
