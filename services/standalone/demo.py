@@ -6,7 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,8 +18,10 @@ from services.standalone.child import StartFailed
 from services.standalone.folder import Folder
 from services.standalone.postgres import new_password
 from services.standalone.service import ROOT
-from streams import gateways, people, profiles
+from streams import care_records, gateways, people, profiles
+from streams.domain.care import CareKind, CareRejected
 from streams.domain.escalation import Role
+from streams.domain.rule import RuleBook
 
 ACTOR: Final = "standalone"
 GATEWAY: Final = "demo-gateway"
@@ -83,6 +85,8 @@ class Demo:
 async def furnish(pool: asyncpg.Pool, folder: Folder, emulated: Emulated, now: datetime) -> Demo:
     """Make what is missing of the demo's people, gateways and profiles; what is there stays.
 
+    Pumps of earlier runs that are not among the profiles are said to be taken out.
+
     Args:
         pool: As the application's role.
         folder: Keeps the passwords and tokens.
@@ -95,7 +99,28 @@ async def furnish(pool: asyncpg.Pool, folder: Folder, emulated: Emulated, now: d
     result = await profiles.import_profiles(pool, lines, ACTOR, now)
     if result.errors:
         raise StartFailed(f"a profile of the emulator cannot be used: {result.errors[0]}")
+    await _take_out(pool, {str(json.loads(line)["pump_id"]) for line in lines}, now)
     return Demo(passwords, tokens)
+
+
+async def _take_out(pool: asyncpg.Pool, running: Collection[str], now: datetime) -> None:
+    """Say of the pumps of earlier runs that they are gone: nobody is to be paged for their silence."""
+    rows = await pool.fetch(_GONE, ACTOR, [*running, CANARY_PROFILE["pump_id"]], timeout=profiles.STATEMENT_SECONDS)
+    ended = {"kind": CareKind.REPLACED, "person": ACTOR, "reason": "the emulator's run has ended"}
+    for row in rows:
+        entered = await care_records.add(pool, {**ended, "pump_id": row["pump_id"]}, ACTOR, now, RuleBook(()))
+        if isinstance(entered, CareRejected):
+            raise StartFailed(f"the record of an emulated pump cannot be used: {entered.pointer} {entered.reason}")
+
+
+_GONE: Final = """
+SELECT pump_id FROM pump_state
+WHERE pump_id IN (SELECT pump_id FROM pump_profile WHERE recorded_by = $1) AND pump_id <> ALL($2::text[])
+  AND NOT EXISTS (SELECT FROM v_care_record AS known
+                  WHERE known.pump_id = pump_state.pump_id AND known.kind = 'replaced' AND known.withdrawn_at IS NULL
+                    AND known.valid_from > pump_state.last_event_time)
+ORDER BY pump_id
+"""
 
 
 async def furnish_watchdog(pool: asyncpg.Pool, folder: Folder, pages: str, now: datetime) -> dict[str, Path]:
