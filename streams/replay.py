@@ -132,10 +132,9 @@ def replay(life: Life, rules: RuleBook, until: datetime, heard: Heard) -> Replay
         if world.next_wake_at is not None and world.next_wake_at <= at:
             world = _time_passed(world, profiles, rules, at, heard, told, pages)
         if isinstance(happened, Known):
-            # Workers look at the pump at once.
-            profiles = happened.history
-            step = pipeline.tick(world, profiles, rules, at, heard.hearing(at))
-        elif isinstance(happened, Received):
+            profiles, world = happened.history, _reconsidered(world, at)
+            continue
+        if isinstance(happened, Received):
             step = pipeline.step(world, happened, profiles, rules, at)
         else:
             step = _resolve(world, profiles, rules, happened)
@@ -154,6 +153,14 @@ def replay(life: Life, rules: RuleBook, until: datetime, heard: Heard) -> Replay
         world,
         len(life.readings),
     )
+
+
+def _reconsidered(world: World, at: datetime) -> World:
+    """Workers look at a pump that has reported as soon as they can, when something else is known of it."""
+    if world.last_received_at is None:
+        return world
+    planned = world.next_wake_at
+    return msgspec.structs.replace(world, next_wake_at=at if planned is None else min(planned, at))
 
 
 def _time_passed(

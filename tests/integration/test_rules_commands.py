@@ -133,13 +133,14 @@ def test_a_backtest_knows_at_each_moment_what_was_known_then(database: Database,
 
 
 async def _deaf(database: Database) -> None:
-    """Two pumps at two hours' distance, while nothing worked from ten minutes on; later one of them is silent."""
+    """Nothing works from fifty minutes on for an hour; meanwhile a pump is taken out, and later another one silent."""
     back_at, gone_at = NOON + minutes(120), NOON + minutes(400)
     async with ground_in(database.app, database.admin) as ground:
-        for pump_id in ("P-1", "P-2"):
+        for pump_id in ("P-1", "P-2", "P-3"):
             await ground.know(pump_id=pump_id, risks=["prior_withdrawal"])
-        await _live(ground, [heard(), heard("P-2", motor=Motor.UNKNOWN)], NOON + minutes(10))
-        now = back_at
+        await _live(ground, [heard(), heard("P-2", motor=Motor.UNKNOWN), heard("P-3")], NOON + minutes(50))
+        now, record = back_at, {"pump_id": "P-3", "kind": "replaced", "person": "nora", "reason": "taken out"}
+        await care_records.add(ground.store.pool, record, "nora", NOON + minutes(60), RULEBOOK)
         for due in await ground.rows("SELECT pump_id FROM pump_state WHERE next_wake_at <= $1 ORDER BY 1", now):
             decided, stored = Decided(), await ground.store.worlds([due["pump_id"]])
             decide_tick(decided, stored[due["pump_id"]], RULEBOOK, now, Hearing(back_at, now), 0)
@@ -151,8 +152,8 @@ async def _deaf(database: Database) -> None:
         await ground.owner.executemany(
             "INSERT INTO service_break VALUES ($1, $2, $3)",
             [
-                ("ingest", NOON + minutes(10), NOON + minutes(110)),
-                ("worker", NOON + minutes(15), back_at),
+                ("ingest", NOON + minutes(50), NOON + minutes(110)),
+                ("worker", NOON + minutes(55), back_at),
                 ("notify", NOON + minutes(130), NOON + minutes(300)),
             ],
         )
@@ -172,7 +173,7 @@ def test_a_backtest_takes_no_break_of_the_service_for_silence(database: Database
     assert document["differences"] == []
     assert said.code == 0
     assert {rule: figures["alerts"] for rule, figures in document["rules"].items() if figures["alerts"]} == {
-        "COM-01": 2,
+        "COM-01": 3,
         "DLV-09": 2,
     }
 
