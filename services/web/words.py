@@ -102,7 +102,7 @@ CARE: Final = {
     "stop_plan": "Planned stop",
     "refill_booked": "Refill booked",
     "replacement_booked": "Replacement booked",
-    "replaced": "Pump replaced",
+    "replaced": "Pump replaced or taken out",
     "absence": "Patient away",
     "review": "Review done",
     "session": "Programming session",
