@@ -321,10 +321,10 @@ def _physician_at(case: Case, sent: Sent, policy: Policy) -> datetime | None:
     """When the deadline that no confirmation moves is told of next; None: it is not, or somebody was told.
 
     A page that failed is none. The first one hands on at once, as a step does; while everyone fails, everyone is tried
-    again and again.
+    again and again. What has ended and only waits for a person runs no time of the patient out.
     """
     deadline, told_at = case.physician_by, sent.physician_told_at
-    if deadline is None or _silence(case) in (Silence.RETRACTED, Silence.CLOSED, Silence.CLEARED):
+    if deadline is None or not case.active or _silence(case) in (Silence.RETRACTED, Silence.CLOSED):
         return None
     if told_at is None or told_at < deadline:
         return deadline

@@ -658,6 +658,18 @@ def test_a_closed_alert_no_longer_needs_its_physician() -> None:
     assert decision.climb.next_step_at is None
 
 
+def test_what_has_ended_and_waits_for_a_person_climbs_on_without_the_physician_s_deadline() -> None:
+    """Delivery is confirmed again: somebody has to look, but the patient's time without drug does not run out."""
+    case = replace(HIGH, active=False, latched=True, physician_by=NOON + minutes(7))
+    taken = replace(case, confirmed_at=NOON)
+
+    climbing = plan(case, None, ROSTER, Sent(), POLICY, NOON + minutes(8))
+    resting = plan(taken, None, ROSTER, Sent(), POLICY, NOON + minutes(8))
+
+    assert {due.cause for due in climbing.due} == {Cause.STEP_DUE}
+    assert (resting.due, resting.climb.next_step_at) == ((), None)
+
+
 @pytest.mark.parametrize(
     "over", [{"retracted": True}, {"active": False, "latched": False}], ids=["taken back", "cleared"]
 )
