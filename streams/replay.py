@@ -124,11 +124,7 @@ def replay(life: Life, rules: RuleBook, until: datetime, heard: Heard) -> Replay
     world, profiles = pipeline.new_world(life.pump_id), ProfileHistory()
     told: dict[UUID, AlertRecord] = {}
     pages: dict[UUID, int] = {}
-    inputs: list[tuple[datetime, Known | Received | Resolved]] = [(known.since, known) for known in life.known]
-    inputs.extend((one.received_at, one) for one in life.readings)
-    inputs.extend((resolved.at, resolved) for resolved in life.resolutions)
-    inputs.sort(key=lambda pair: pair[0])
-    for at, happened in inputs:
+    for at, happened in _inputs(life):
         if world.next_wake_at is not None and world.next_wake_at <= at:
             world = _time_passed(world, profiles, rules, at, heard, told, pages)
         if isinstance(happened, Known):
@@ -153,6 +149,14 @@ def replay(life: Life, rules: RuleBook, until: datetime, heard: Heard) -> Replay
         world,
         len(life.readings),
     )
+
+
+def _inputs(life: Life) -> list[tuple[datetime, Known | Received | Resolved]]:
+    """Everything by its time; what people said counts for what arrived at the same moment."""
+    inputs: list[tuple[datetime, Known | Received | Resolved]] = [(known.since, known) for known in life.known]
+    inputs.extend((one.received_at, one) for one in life.readings)
+    inputs.extend((resolved.at, resolved) for resolved in life.resolutions)
+    return sorted(inputs, key=lambda pair: pair[0])
 
 
 def _reconsidered(world: World, at: datetime) -> World:

@@ -282,6 +282,22 @@ def test_what_late_evidence_disproves_is_taken_back_when_nothing_is_missing_any_
     assert pump.world.ledger == ()
 
 
+def test_a_silence_takes_nothing_back_of_what_reports_told_before() -> None:
+    """DLV-09 by an unknown motor, over when it runs; six hours of silence later it is another alert."""
+    pump = Pump()
+    pump.says(0, "PT0M", motor="unknown")
+    pump.waits("PT1H45M")
+    pump.says(1, "PT2H", motor="running")
+    pump.waits("PT9H")
+
+    told = [(event.kind, event.effective_at - START) for event in pump.events if event.alert.rule_id == "DLV-09"]
+    assert told == [
+        (AlertEventKind.OPENED, 1.5 * HOUR),
+        (AlertEventKind.CLEARED, 2 * HOUR),
+        (AlertEventKind.OPENED, 8 * HOUR),
+    ]
+
+
 def test_a_silence_that_reports_confirm_goes_on_as_the_same_alert() -> None:
     """DLV-09 by silence at six hours; at seven the pump says that nobody knows whether it runs: worse, not new."""
     pump = Pump()
