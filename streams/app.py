@@ -55,6 +55,7 @@ def create_app(settings: Settings, worker: Worker) -> faust.App:
         broker_max_poll_records=1000,
         consumer_max_fetch_size=FETCH_BYTES,
         consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=30_000,  # A topic that vanished and was made anew is found again; else in 5 min.
         consumer_group_instance_id=settings.worker_name or None,
         PartitionAssignor=Assignor,
         stream_buffer_maxsize=64,  # A record is up to 1,000 reports.
