@@ -122,6 +122,14 @@ async def prometheus(stack: Stack, folder: Path) -> AsyncIterator[httpx.AsyncCli
     child.start()
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10, trust_env=False) as client:
+
+            async def ready() -> bool:
+                # It answers every query with 503 until its series are open.
+                with suppress(httpx.TransportError):
+                    return (await client.get("/-/ready")).is_success
+                return False
+
+            await eventually(ready, timeout=WAIT_SECONDS, what="Prometheus ready")
             yield client
     finally:
         await child.stop()
