@@ -28,12 +28,13 @@ _CARE: Final = msgspec.json.Decoder(CareRecord)
 
 # One round trip: it stands between a pump that the worker does not have in memory and its report.
 _READ: Final = """
-    SELECT known.pump_id, known.is_care, known.document, known.withdrawn_at, site.time_zone
+    SELECT known.pump_id, known.care_id, known.document, known.withdrawn_at, site.time_zone
     FROM (
-        SELECT pump_id, false AS is_care, valid_from, site, profile::text AS document, NULL::timestamptz AS withdrawn_at
+        SELECT pump_id, NULL AS care_id, valid_from, site, profile::text AS document,
+               NULL::timestamptz AS withdrawn_at
         FROM pump_profile WHERE pump_id = ANY($1)
         UNION ALL
-        SELECT added.pump_id, true, NULL, NULL, added.record::text, withdrawn.recorded_at
+        SELECT added.pump_id, added.care_id, NULL, NULL, added.record::text, withdrawn.recorded_at
         FROM care_record AS added
         LEFT JOIN care_record AS withdrawn ON withdrawn.care_id = added.care_id AND withdrawn.change = 'withdrawn'
         WHERE added.pump_id = ANY($1) AND added.change = 'added'
@@ -44,13 +45,15 @@ _READ: Final = """
 
 # What people said, in the order in which they said it: the audited changes, from which nothing is ever removed.
 _TOLD: Final = """
-    SELECT told.pump_id, told.recorded_at, told.valid_from, told.document, told.care_id, site.time_zone
+    SELECT told.pump_id, told.recorded_at, told.care_id, told.document, told.withdrawn_at, site.time_zone
     FROM (
-        SELECT pump_id, recorded_at, chain_position, valid_from, site, profile::text AS document, NULL AS care_id
+        SELECT pump_id, recorded_at, chain_position, NULL AS care_id, site, profile::text AS document,
+               NULL::timestamptz AS withdrawn_at
         FROM pump_profile_change
         WHERE chain_id IN (SELECT 'profile/' || pump_id FROM unnest($1::text[]) AS pump_id) AND recorded_at <= $2
         UNION ALL
-        SELECT pump_id, recorded_at, chain_position, NULL, NULL, record::text, care_id
+        SELECT pump_id, recorded_at, chain_position, care_id, NULL, record::text,
+               CASE change WHEN 'withdrawn' THEN recorded_at END
         FROM care_record WHERE pump_id = ANY($1) AND recorded_at <= $2
     ) AS told
     LEFT JOIN site ON site.site = told.site
@@ -73,6 +76,18 @@ class _Knowledge:
     versions: dict[datetime, tuple[PumpProfile, tzinfo]] = field(default_factory=dict)
     care: dict[str, CareRecord] = field(default_factory=dict)
 
+    def add(self, row: asyncpg.Record, complaints: set[str]) -> None:
+        """Take in a row of `_READ` or `_TOLD`; one without a document takes back a record that was added before."""
+        care_id, document, withdrawn_at = row["care_id"], row["document"], row["withdrawn_at"]
+        if document is None:
+            if (known := self.care.get(care_id)) is not None:
+                self.care[care_id] = withdrawn(known, withdrawn_at)
+        elif care_id is None:
+            if (version := _decoded(_PROFILE, document, complaints)) is not None:
+                self.versions[version.valid_from] = version, _zone(row["time_zone"])
+        elif (record := _decoded(_CARE, document, complaints)) is not None:
+            self.care[care_id] = withdrawn(record, withdrawn_at)
+
     def history(self) -> ProfileHistory:
         """A pump that has moved is at its newest site."""
         zone = self.versions[max(self.versions)][1] if self.versions else UTC
@@ -92,12 +107,7 @@ async def read(
     known = {pump_id: _Knowledge() for pump_id in pump_ids}
     complaints = unreadable if unreadable is not None else set()
     for row in await connection.fetch(_READ, pump_ids, timeout=STATEMENT_SECONDS):
-        of_pump, document = known[row["pump_id"]], row["document"]
-        if row["is_care"]:
-            if (record := _decoded(_CARE, document, complaints)) is not None:
-                of_pump.care[record.care_id] = withdrawn(record, row["withdrawn_at"])
-        elif (version := _decoded(_PROFILE, document, complaints)) is not None:
-            of_pump.versions[version.valid_from] = version, _zone(row["time_zone"])
+        known[row["pump_id"]].add(row, complaints)
     return {pump_id: of_pump.history() for pump_id, of_pump in known.items()}
 
 
@@ -115,21 +125,9 @@ async def as_it_was_told(
     for (pump_id, recorded_at), together in groupby(rows, key=itemgetter("pump_id", "recorded_at")):
         of_pump = knowledge[pump_id]
         for row in together:
-            _tell(of_pump, row, complaints)
+            of_pump.add(row, complaints)
         told[pump_id].append(Known(recorded_at, of_pump.history()))
     return {pump_id: tuple(known) for pump_id, known in told.items()}
-
-
-def _tell(of_pump: _Knowledge, row: asyncpg.Record, complaints: set[str]) -> None:
-    care_id, document = row["care_id"], row["document"]
-    if care_id is None:
-        if (version := _decoded(_PROFILE, document, complaints)) is not None:
-            of_pump.versions[row["valid_from"]] = version, _zone(row["time_zone"])
-    elif document is None:
-        if (record := of_pump.care.get(care_id)) is not None:
-            of_pump.care[care_id] = withdrawn(record, row["recorded_at"])
-    elif (record := _decoded(_CARE, document, complaints)) is not None:
-        of_pump.care[care_id] = record
 
 
 def decode_care(document: str, withdrawn_at: datetime | None) -> CareRecord:

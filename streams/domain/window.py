@@ -24,7 +24,7 @@ def joined(
     booked: str,
     profiles: ProfileHistory,
     rules: RuleBook,
-    waiting: Waiting | None = None,
+    waiting: Waiting | None,
 ) -> tuple[World, list[Episode]]:
     """Take a report in where it belongs; returns the episodes that nothing can change any more, too.
 
@@ -52,7 +52,7 @@ def placed(
     booked: str,
     profiles: ProfileHistory,
     rules: RuleBook,
-    waiting: Waiting | None = None,
+    waiting: Waiting | None,
 ) -> tuple[World, list[Episode]]:
     """As `joined`, but the window is not folded up to its end: for many reports `told_to_the_end` does that once.
 

@@ -41,8 +41,8 @@ def _looked(world: World, at: str, known: ProfileHistory) -> pipeline.Step:
     return pipeline.tick(world, known, RULES, moment(at), Hearing(START, moment(at)))
 
 
-def _known(*care: Mapping[str, Any], **overrides: Any) -> ProfileHistory:
-    return profiles_of({**AT_RISK, **overrides}, care=care)
+def _known(*care: Mapping[str, Any]) -> ProfileHistory:
+    return profiles_of(AT_RISK, care=care)
 
 
 def test_a_record_of_a_pump_that_says_nothing_more_ends_its_conditions_at_once() -> None:
@@ -124,21 +124,17 @@ def test_the_rules_of_its_battery_take_the_record_for_a_person_s_word() -> None:
 def test_a_silent_pump_follows_a_changed_profile_at_once() -> None:
     """Catalogue M.7: running deadlines are recomputed, although no report comes for it."""
     morphine = {"drugs": [{"name": "morphine", "concentration_ug_per_ml": 10000}], "prescribed_ug_per_day": 1000}
-    before = profiles_of({**morphine, "risks": []})
+    shortest = {"drugs": [{"name": "baclofen", "concentration_ug_per_ml": 2000.0}], **AT_RISK}
+    before = profiles_of(morphine)
     received = received_of({"at": "PT0H", "boot_id": 0, "motor": "unknown"}, 0)
     world = pipeline.step(pipeline.new_world("EX-1"), received, before, RULES, received.received_at).world
-    changed = profiles_of({**morphine, "risks": []}, later=[{"from": "PT30M", **profiles_changed()}])
+    changed = profiles_of(morphine, later=[{"from": "PT30M", **shortest}])
 
     first = _looked(world, "PT50M", changed)
     second = _looked(first.world, "PT2H", changed)
 
     assert _told(first.events, "DLV-09") == [("opened", "medium", timedelta(minutes=45))]
     assert _told(second.events, "DLV-09") == [("escalated", "high", timedelta(minutes=90))]
-
-
-def profiles_changed() -> dict[str, Any]:
-    """To what makes every budget the shortest."""
-    return {"drugs": [{"name": "baclofen", "concentration_ug_per_ml": 2000.0}], **AT_RISK}
 
 
 def test_an_explanation_says_the_same() -> None:

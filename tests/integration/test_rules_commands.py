@@ -40,11 +40,14 @@ async def _ticks(ground: Ground, until: datetime, since: datetime = NOON) -> Non
         "SELECT pump_id, next_wake_at FROM pump_state WHERE next_wake_at <= $1 ORDER BY next_wake_at LIMIT 1", until
     ):
         [row] = due
-        now, stored = row["next_wake_at"], await ground.store.worlds([row["pump_id"]])
-        decided = Decided()
-        decide_tick(decided, stored[row["pump_id"]], RULEBOOK, now, Hearing(since, now), 0)
-        await ground.store.apply((ground.claim,), Work((), (), decided.changes), now)
-        ground.offset += 1
+        await _tick(ground, row["pump_id"], row["next_wake_at"], since)
+
+
+async def _tick(ground: Ground, pump_id: str, now: datetime, since: datetime) -> None:
+    decided, stored = Decided(), await ground.store.worlds([pump_id])
+    decide_tick(decided, stored[pump_id], RULEBOOK, now, Hearing(since, now), 0)
+    await ground.store.apply((ground.claim,), Work((), (), decided.changes), now)
+    ground.offset += 1
 
 
 def _arrivals() -> list[Received]:
@@ -139,13 +142,10 @@ async def _deaf(database: Database) -> None:
         for pump_id in ("P-1", "P-2", "P-3"):
             await ground.know(pump_id=pump_id, risks=["prior_withdrawal"])
         await _live(ground, [heard(), heard("P-2", motor=Motor.UNKNOWN), heard("P-3")], NOON + minutes(50))
-        now, record = back_at, {"pump_id": "P-3", "kind": "replaced", "person": "nora", "reason": "taken out"}
+        record = {"pump_id": "P-3", "kind": "replaced", "person": "nora", "reason": "taken out"}
         await care_records.add(ground.store.pool, record, "nora", NOON + minutes(60), RULEBOOK)
-        for due in await ground.rows("SELECT pump_id FROM pump_state WHERE next_wake_at <= $1 ORDER BY 1", now):
-            decided, stored = Decided(), await ground.store.worlds([due["pump_id"]])
-            decide_tick(decided, stored[due["pump_id"]], RULEBOOK, now, Hearing(back_at, now), 0)
-            await ground.store.apply((ground.claim,), Work((), (), decided.changes), now)
-            ground.offset += 1
+        for due in await ground.rows("SELECT pump_id FROM pump_state WHERE next_wake_at <= $1 ORDER BY 1", back_at):
+            await _tick(ground, due["pump_id"], back_at, back_at)
         await _ticks(ground, NOON + minutes(130), back_at)
         await ground.hear(heard(seq=1, event_time=NOON + minutes(130)))
         await _ticks(ground, gone_at, back_at)
